@@ -1,0 +1,121 @@
+"""Who the balancers are, and what they last said of this instance (HAProxy's `http-check send-state`).
+
+The header is the balancer's opinion *before* the check that carries it. Anyone who reaches the port can forge it, so it is
+taken only from addresses that the site named.
+"""
+
+import ipaddress
+import os
+import time
+from collections import namedtuple
+
+from . import process
+from .board import Row
+
+HEADER = "X-Haproxy-Server-State"
+LOOK_AGAIN = 1.0            # seconds for which the address file is not looked at again
+REMEMBERED = 1024           # addresses whose verdict is kept
+
+Said = namedtuple("Said", "state name node scur")
+
+
+def parse(header):
+    """'UP 2/3; address=..; name=bck/srv2; node=lb1; scur=13/22' -> Said; None when it is not such a header.
+
+    `state` is the text before the first semicolon, `scur` the server's own sessions (the number before the slash).
+    """
+    state, *parts = [part.strip() for part in header[:1024].split(";")]
+    pairs = dict(part.split("=", 1) for part in parts if "=" in part)
+    if not state or not pairs.get("node") or not pairs.get("name"):
+        return None
+    sessions = pairs.get("scur", "").split("/")[0]
+    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), int(sessions) if sessions.isdigit() else None)
+
+
+class Balancers:
+    """The addresses of the balancers, from a file or a list.
+
+    File: an address or network a line, then optionally `live` or `standby`; # begins a comment. A change is seen within a
+    second or so. No file: no balancer is known, and no header is taken.
+
+    :param source: a path, or a list of such lines.
+    """
+
+    def __init__(self, source):
+        self._path = source if isinstance(source, str) else None
+        self._mark, self._looked = None, 0.0
+        self._read([] if self._path else source)
+
+    def known(self, address):
+        """Whether this is one of the balancers' addresses."""
+        return self._verdict(address)[0]
+
+    def live(self, address):
+        """Whether only LIVE's nodes have this address. One that serves STANDBY too cannot be told apart, so it does not count."""
+        return self._verdict(address)[1]
+
+    def _verdict(self, address):
+        if self._path:
+            self._look()
+        verdict = self._verdicts.get(address)
+        if verdict is None:
+            found = plain_address(address)
+            words = [word for network, word in self._networks if found and found.version == network.version and found in network]
+            verdict = (bool(words), bool(words) and all(word == "live" for word in words))
+            if len(self._verdicts) < REMEMBERED:
+                self._verdicts[address] = verdict
+        return verdict
+
+    def _look(self):
+        now = time.monotonic()
+        if now - self._looked < LOOK_AGAIN and self._looked:
+            return
+        self._looked = now
+        try:
+            found = os.stat(self._path)
+            mark = (found.st_mtime_ns, found.st_ino, found.st_size)
+            if mark != self._mark:
+                with open(self._path, errors="replace") as file:
+                    self._read(file.read(65536).splitlines())
+                self._mark = mark
+        except OSError:
+            self._mark = None
+            self._read([])
+
+    def _read(self, lines):
+        networks = []
+        for line in lines:
+            words = line.partition("#")[0].split()
+            try:
+                networks.append((ipaddress.ip_network(words[0], strict=False), words[1].lower() if len(words) > 1 else ""))
+            except (IndexError, ValueError):
+                continue                        # an unreadable line names nobody
+        self._networks, self._verdicts = networks, {}
+
+
+def remember(board, header):
+    """Keep what a balancer said, by node and server name."""
+    said = parse(header)
+    if said:
+        row = Row(said.node + "\t" + said.name, process.uptime(), -1 if said.scur is None else said.scur, said.state)
+        board.update("balancers", row.key, lambda old: row)
+
+
+def recall(board):
+    """What every balancer node last said, newest first, ages in seconds."""
+    now = process.uptime()
+    return [{"node": row.key.split("\t")[0], "name": row.key.split("\t")[-1], "state": row.text, "age": round(max(0.0, now - row.at), 3),
+             "scur": None if row.number < 0 else row.number} for row in board.rows("balancers")]
+
+
+def plain_address(text):
+    """An address as the server gives it -> ipaddress object (an IPv4 one inside IPv6 unwrapped, a zone dropped), or None."""
+    try:
+        address = ipaddress.ip_address((text or "").partition("%")[0].strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _plain(text, longest):
+    return "".join(c for c in text if c.isprintable() and c != "\t")[:longest]

@@ -1,0 +1,83 @@
+"""The heartbeat in front of a WSGI application (PEP 3333), and the count of its requests."""
+
+from http.client import responses
+
+from .wire import SHORT, Request
+
+
+class Middleware:
+    """Answers the heartbeat's paths itself; counts every other request until its answer is closed."""
+
+    def __init__(self, heartbeat, application):
+        self.heartbeat, self.application = heartbeat, application
+
+    def __call__(self, environ, start_response):
+        heartbeat = self.heartbeat
+        if heartbeat.mine(environ.get("PATH_INFO", "")):
+            return _send(heartbeat.answer(_request(environ)), environ, start_response)
+        if heartbeat.guarded(environ.get("REMOTE_ADDR", "")):
+            return _send(heartbeat.refusal(), environ, start_response)
+        board = heartbeat.board
+        board.enter()
+        try:
+            return Counted(self.application(environ, start_response), board.leave)
+        except BaseException:
+            board.leave()
+            raise
+
+
+class Counted:
+    """An answer's body that is counted out exactly once: when the server closes it, or at the latest when it is forgotten."""
+
+    __slots__ = ("body", "leave")
+
+    def __init__(self, body, leave):
+        self.body, self.leave = body, leave
+
+    def __iter__(self):
+        return iter(self.body)
+
+    def __len__(self):                  # servers derive Content-Length from a body of one part
+        return len(self.body)
+
+    def close(self):
+        leave, self.leave = self.leave, None
+        if leave is None:
+            return
+        try:
+            if hasattr(self.body, "close"):
+                self.body.close()
+        finally:
+            leave()
+
+    __del__ = close
+
+
+def _request(environ):
+    def header(name):
+        return environ.get("HTTP_" + name.upper().replace("-", "_"), "").encode("latin-1", "replace").decode("utf-8", "replace")
+
+    def body():
+        try:
+            length = int(environ.get("CONTENT_LENGTH") or 0)
+        except ValueError:
+            length = 0
+        if not length and environ.get("wsgi.input_terminated"):
+            length = SHORT + 1
+        return environ["wsgi.input"].read(min(length, SHORT + 1)) if length > 0 else b""
+
+    return Request(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), header, body, environ.get("REMOTE_ADDR", ""), _local(environ))
+
+
+def _local(environ):
+    """Where the request came in. gunicorn's environ names its listener, which may be 0.0.0.0; the socket itself knows better."""
+    try:
+        return environ["gunicorn.socket"].getsockname()[:2]
+    except (KeyError, OSError, TypeError, AttributeError):
+        return environ.get("SERVER_NAME", ""), environ.get("SERVER_PORT", "")
+
+
+def _send(answer, environ, start_response):
+    headers = answer.headers + [("Content-Length", str(len(answer.body)))]
+    start_response("%d %s" % (answer.status, responses.get(answer.status, "")), headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
