@@ -23,6 +23,8 @@ class Heartbeat:
     :param live, standby: the exact words the app answers.
     :param flip_body: template with {word}; likewise flip_path.
     :param version_path, version_pattern: for an app without the kit; no path: the package database.
+    :param headers, flip_headers: pairs (name, text). No credential among them.
+    :param token: None: BGDEPLOY_HEARTBEAT_TOKEN of the environment, or the file that BGDEPLOY_HEARTBEAT_TOKEN_FILE names.
     :param in_flight: "kit" | "balancer" | "connections" | "none": how requests in flight are known.
     """
 
@@ -53,7 +55,10 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """One request through STANDBY and what must come back."""
+    """One request through STANDBY and what must come back.
+
+    :param text: what the body holds. :param header: pairs (name, exact value), all of which must be there.
+    """
 
     path: str
     status: int = 200
@@ -63,7 +68,10 @@ class SanityCheck:
 
 @dataclass(frozen=True)
 class Component:
-    """One application with a heartbeat, one RPM, one systemd service."""
+    """One application with a heartbeat, one RPM, one systemd service.
+
+    :param port: where it serves requests on its host; heartbeat.port may be another one.
+    """
 
     name: str
     package: str
@@ -72,6 +80,7 @@ class Component:
     heartbeat: Heartbeat
     sanity: tuple = ()
     attribute: str = ""         # server mode: attribute path that holds this component's version
+    port: int = None
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,8 @@ class Site:
     migrations: str = None
     hooks: str = None
     lab: dict = None
+    database_password: Secret = None
+    versions: tuple = ()        # pairs (component, version): what --version means when it is left out
 
     @property
     def hosts(self):
