@@ -1,0 +1,1 @@
+"""The data centre on one machine: image, hosts, switch, balancers, repository, database, faults."""

@@ -1,0 +1,160 @@
+"""Installs what is missing on this machine, and says what and why; needs nothing but Debian's own python3.
+
+    /usr/bin/python3 lab/setup.py run lab test      (sections of lab/packages.txt; without any: run and lab)
+
+A second run finds everything in place and installs nothing. Never removes or downgrades a package.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+CACHE = pathlib.Path(os.environ.get("BGDEPLOY_CACHE") or HERE.parent / ".cache")
+NEEDS = HERE / "packages.txt"
+APT = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+
+
+class Missing(Exception):
+    """One sentence: what is missing, and how to get it."""
+
+
+def needs(sections):
+    """The wanted lines of packages.txt, in order.
+
+    :returns: list of (kind: "deb" | "gem" | "test gem", name, why).
+    """
+    found, section = [], None
+    for line in NEEDS.read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[] ")
+        elif line.strip() and not line.startswith("#") and section in sections:
+            kind, name, why = re.match(r"((?:test )?gem )?\s*(\S+)\s+(.*)", line).groups()
+            found.append(((kind or "deb").strip(), name, why))
+    return found
+
+
+def missing_packages(names):
+    """Which of these Debian packages are not installed (a package that another one provides counts as installed)."""
+    asked = subprocess.run(["dpkg-query", "-W", "-f", "${db:Status-Abbrev}|${Package}|${Provides}\n"],
+                           capture_output=True, text=True, check=True).stdout
+    have = set()
+    for line in asked.splitlines():
+        state, package, provides = line.split("|", 2)
+        if state.startswith("ii"):
+            have.add(package)
+            have.update(part.split("(")[0].strip() for part in provides.split(","))
+    return [name for name in names if name not in have]
+
+
+def install_packages(names):
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    updated = subprocess.run([*APT, "update"], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+    for words in ([*APT, "install", "-y", "--no-install-recommends", *names],):
+        done = subprocess.run(words, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            why = last_line(done.stderr) or last_line(updated.stderr)
+            raise Missing(f"apt-get could not install {' '.join(names)} ({why}): is the network there? "
+                          f"When it is, run: apt-get update && apt-get install {' '.join(names)}")
+
+
+def missing_gems(folder, wanted):
+    """A gem's specification is written last, after all it depends on: where it is, the gem is complete."""
+    return [gem for gem in wanted if not (folder / "specifications" / f"{gem.replace(':', '-')}.gemspec").exists()]
+
+
+def install_gems(folder, gems):
+    """Into a folder of their own: without --install-dir RubyGems counts Debian's own gems as satisfied, and the copy in
+    the hosts' image then lacks them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = CACHE / "gems.log"
+    with open(log, "wb") as out:
+        done = subprocess.run(["gem", "install", "--no-document", "--install-dir", str(folder), *gems],
+                              stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise Missing(f"gem could not install {' '.join(gems)} ({last_line(log.read_text(errors='replace'))}): "
+                      f"is the network there? The whole output is in {log}")
+
+
+def check_machine():
+    """Raises Missing when this machine cannot be set up at all."""
+    if not os.path.exists("/etc/debian_version") or not os.path.exists("/usr/bin/apt-get"):
+        raise Missing("this is not Debian: the lab and its tests are made for Debian 12; run them in such a machine "
+                      "(the driver itself only needs what pyproject.toml names)")
+    if os.geteuid() != 0:
+        raise Missing("not root: installing packages and making namespaces needs root; type: sudo make demo")
+
+
+def check_kernel():
+    """Raises Missing when the kernel lacks what the lab's hosts are made of."""
+    filesystems = pathlib.Path("/proc/filesystems")
+    if "\toverlay" not in filesystems.read_text():
+        subprocess.run(["modprobe", "overlay"], capture_output=True) if os.path.exists("/sbin/modprobe") else None
+    if "\toverlay" not in filesystems.read_text():
+        raise Missing("this kernel has no overlay file system: load it with 'modprobe overlay', "
+                      "or use a machine or container whose kernel has it")
+    tried = subprocess.run(["unshare", "-m", "-n", "-p", "-f", "true"], capture_output=True, text=True)
+    if tried.returncode:
+        raise Missing(f"this machine does not let root make network, mount and pid namespaces ({last_line(tried.stderr)}): "
+                      "use a virtual machine, or a container started as privileged")
+    if not any(os.access(f"/sys/fs/cgroup{place}/cgroup.procs", os.W_OK) for place in ("", "/unified")):
+        raise Missing("there is no writable cgroup version 2 hierarchy in /sys/fs/cgroup (or in /sys/fs/cgroup/unified): "
+                      "mount it, or start the container as privileged")
+
+
+def last_line(text):
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no message"
+
+
+def set_up(sections, say=print):
+    """Bring this machine to what the sections ask for.
+
+    :returns: number of things installed. :raises Missing: with the one sentence to print.
+    """
+    check_machine()
+    wanted, installed = needs(sections), 0
+    packages = missing_packages([name for kind, name, _ in wanted if kind == "deb"])
+    if packages:
+        say("Debian packages to install:")
+        for _, name, why in wanted:
+            if name in packages:
+                say(f"  {name:24} {why}")
+        started = time.monotonic()
+        install_packages(packages)
+        say(f"  done in {time.monotonic() - started:.0f} s")
+    for kind, folder in (("gem", CACHE / "gems"), ("test gem", CACHE / "gems-test")):
+        gems = missing_gems(folder, [name for its, name, _ in wanted if its == kind])
+        if gems:
+            say(f"Ruby gems to install into {folder} (with what they need; a minute or so):")
+            for its, name, why in wanted:
+                if its == kind and name in gems:
+                    say(f"  {name:24} {why}")
+            started = time.monotonic()
+            install_gems(folder, gems)
+            say(f"  done in {time.monotonic() - started:.0f} s")
+        installed += len(gems)
+    if "lab" in sections:
+        check_kernel()
+    return installed + len(packages)
+
+
+def main(sections):
+    known = re.findall(r"^\[(.*)\]", NEEDS.read_text(), re.M)
+    if not set(sections) <= set(known):
+        print(f"lab/setup.py: sections are {', '.join(known)}", file=sys.stderr)
+        return 2
+    try:
+        set_up(sections or ["run", "lab"])
+    except Missing as sentence:
+        print(sentence, file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.exit(main(sys.argv[1:]))
