@@ -1,0 +1,78 @@
+# Leaves one small JSON report of a Chef run: written when the run succeeds, fails, or is cut short for a reboot.
+# Its absence is a result, too: the lock was not got, the configuration is wrong, or the run was killed.
+require "json"
+require "chef/handler"
+
+class BgdeployReport < Chef::Handler
+  LIMIT = 40        # updated resources that are named; `updated_count` has them all
+  LONG = 2000       # characters of a message: one of 1 MB was seen
+
+  def initialize(path)
+    @path = path
+  end
+
+  def report
+    write(JSON.generate(document))
+  rescue StandardError => e
+    # A report that cannot be made must not turn a good run into a failed one.
+    Chef::Log.warn("bgdeploy: no report: #{e.class}: #{e.message[0, 200]}")
+  end
+
+  private
+
+  def document
+    changed = Array(updated_resources)
+    {
+      id: run_status.run_id, success: run_status.success?, seconds: run_status.elapsed_time&.round(3), chef: Chef::VERSION,
+      run: told["run"], versions: told["versions"], all: Array(all_resources).size, updated_count: changed.size,
+      updated: changed.first(LIMIT).map { |resource| line(resource) },
+      failed: failed && line(failed),
+      exception: exception && { class: exception.class.name, message: text(exception.message) },
+    }
+  end
+
+  # The attributes that the run was started with.
+  def told
+    node && node["bgdeploy"] ? node["bgdeploy"].to_hash : {}
+  end
+
+  # What went wrong first: a run's own error wraps those of its resources.
+  def exception
+    error = run_status.exception
+    error = error.wrapped_errors.first if error.respond_to?(:wrapped_errors) && error.wrapped_errors.any?
+    error
+  end
+
+  # The innermost one: a custom resource fails after the resource inside it did.
+  def failed
+    record = Array(action_collection_failures).first
+    record&.new_resource
+  end
+
+  def action_collection_failures
+    return [] unless run_status.run_context.respond_to?(:action_collection)
+
+    run_status.run_context.action_collection.filtered_collection(up_to_date: false, skipped: false, updated: false, failed: true, unprocessed: false).to_a
+  rescue StandardError
+    []
+  end
+
+  def line(resource)
+    name = resource.sensitive ? "#{resource.resource_name}[sensitive]" : text("#{resource.resource_name}[#{resource.name}]", 200)
+    { resource: name, cookbook: resource.cookbook_name.to_s, line: resource.source_line.to_s[%r{[^/]+/[^/]+:\d+}],
+      seconds: resource.elapsed_time.to_f.round(3) }
+  end
+
+  def text(message, long = LONG)
+    message.to_s.dup.force_encoding("UTF-8").scrub("?")[0, long]
+  end
+
+  def write(document)
+    beside = "#{@path}.new"
+    File.open(beside, File::WRONLY | File::CREAT | File::TRUNC, 0o600) do |file|
+      file.write(document)
+      file.fsync
+    end
+    File.rename(beside, @path)
+  end
+end

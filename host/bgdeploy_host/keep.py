@@ -1,0 +1,101 @@
+"""The smaller verbs: cookbooks that come by SSH, a heartbeat that is set to standby while its service is down, a local GET."""
+
+import os
+import shutil
+import tarfile
+
+from bgdeploy_host import facts, files
+
+MOST_BYTES, MOST_FILES = 200 << 20, 20000
+LONGEST_ANSWER = 1 << 16
+
+
+def cookbooks(at, revision, have, stream):
+    """Unpack a tar.gz of cookbooks from `stream`, whole or not at all; or only say whether this revision is here.
+
+    Who may send cookbooks decides what root runs on this host (docs/chef.md says so). A host with
+    /etc/bgdeploy/server-only takes none.
+    """
+    kept = at(files.COOKBOOKS + "/" + revision)
+    if have or os.path.isdir(kept):
+        return {"hash": revision, "have": os.path.isdir(kept)}
+    if os.path.lexists(at(files.SERVER_ONLY)):
+        raise files.Refused("this host takes cookbooks only from its Chef Server ({}): set cookbooks: server".format(files.SERVER_ONLY))
+    with files.alone(at):
+        files.folder(at(files.COOKBOOKS))
+        beside = "{}.{}.new".format(kept, os.getpid())
+        shutil.rmtree(beside, ignore_errors=True)
+        os.mkdir(beside, 0o700)
+        try:
+            _unpack(stream, beside)
+            os.sync()
+            if not os.path.isdir(kept):
+                os.rename(beside, kept)
+            files.sync_folder(at(files.COOKBOOKS))
+        except (tarfile.TarError, OSError, EOFError) as problem:
+            raise files.Refused("the cookbooks could not be unpacked: {}".format(problem))
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return {"hash": revision, "have": True}
+
+
+def _unpack(stream, folder):
+    total = count = 0
+    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        for member in archive:
+            total, count = total + member.size, count + 1
+            path = os.path.normpath(member.name)
+            if path.startswith(("/", "..")) or not (member.isreg() or member.isdir()):
+                raise tarfile.TarError("{!r} is no plain file or folder inside the archive".format(member.name[:200]))
+            if total > MOST_BYTES or count > MOST_FILES:
+                raise tarfile.TarError("more than {} MB or {} files".format(MOST_BYTES >> 20, MOST_FILES))
+            target = os.path.join(folder, path)
+            if member.isdir():
+                os.makedirs(target, 0o755, exist_ok=True)
+                continue
+            os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+            with open(target, "xb") as handle:
+                shutil.copyfileobj(archive.extractfile(member), handle)
+                os.fchmod(handle.fileno(), 0o755 if member.mode & 0o100 else 0o644)
+    if not count:
+        raise tarfile.TarError("it is empty")
+
+
+def park(at, component, service):
+    """Set the stored heartbeat to standby, so that the service cannot come up live. Only while it does not run.
+
+    :returns: {"component", "parked": bool, "why"}: False where there is nothing to park.
+    """
+    seen = facts.service(facts.systemctl_show([service]), service)
+    if seen["active"] not in ("inactive", "failed", "missing", "activating"):
+        raise files.Refused("{} is {}: ask the running application itself to go to standby".format(service, seen["active"] or "unknown"))
+    path = at(files.HEARTBEATS + "/" + component)
+    try:
+        # The folder belongs to the application's user, who may put links into it: nothing below is followed.
+        folder_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return {"component": component, "parked": False, "why": "no heartbeat is stored here"}
+    except OSError as problem:
+        raise files.Refused("{} is not a folder: {}".format(path, problem.strerror))
+    try:
+        owner = os.fstat(folder_fd)
+        files.write("state", "standby\n", 0o644, folder_fd, (owner.st_uid, owner.st_gid))
+    finally:
+        os.close(folder_fd)
+    return {"component": component, "parked": True, "why": ""}
+
+
+def heartbeat(port, path):
+    """GET a heartbeat on 127.0.0.1, for an application that does not answer from outside. Follows nothing, sends no secret."""
+    import http.client      # slow to import, and seldom needed
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+    try:
+        connection.request("GET", path, headers={"Accept-Encoding": "identity", "Connection": "close"})
+        answer = connection.getresponse()
+        body = answer.read(LONGEST_ANSWER)
+        headers = {name.lower(): value for name, value in answer.getheaders()[:40]}
+        return {"status": answer.status, "headers": headers, "body": body, "why": ""}
+    except (OSError, http.client.HTTPException) as problem:
+        return {"status": None, "headers": {}, "body": b"", "why": "{}: {}".format(type(problem).__name__, problem)}
+    finally:
+        connection.close()

@@ -1,0 +1,72 @@
+"""What a Chef run came to: an exit file, a report and a log become one word. Reads nothing by itself.
+
+Exit codes: Chef RFC 062 and what Chef 18.11.11 really did when tried (35 for both kinds of reboot; 1 for a lock that is held;
+0 after a SIGTERM, because a run without fork finishes; 213 after the client upgraded itself).
+"""
+
+import re
+
+RUNNING, OK, FAILED, LOCKED, REBOOT, AGAIN = "running", "ok", "failed", "locked", "reboot", "again"
+CONFIG, LICENCE, KILLED, TIMEOUT, LOST = "config", "licence", "killed", "timeout", "lost"
+
+CODES = {
+    0: (OK, "converged"),
+    2: (KILLED, "interrupted by SIGINT"),
+    3: (KILLED, "ended by SIGTERM"),
+    35: (REBOOT, "a reboot is scheduled (exit code 35)"),
+    37: (FAILED, "a reboot is needed first (exit code 37)"),
+    41: (FAILED, "the reboot failed (exit code 41)"),
+    43: (CONFIG, "chef-client's configuration is wrong (exit code 43)"),
+    172: (LICENCE, "the Chef licence is not accepted (exit code 172)"),
+    173: (LICENCE, "the Chef licence is not entitled (exit code 173)"),
+    174: (LICENCE, "the Chef licence is not set (exit code 174)"),
+    203: (FAILED, "chef-client could not be started (exit code 203)"),
+    213: (AGAIN, "the client upgraded itself (exit code 213)"),
+}
+_LOCK = re.compile(r"Unable to acquire lock\. Waited [0-9.]+ seconds for")
+_CHILD = re.compile(r"ChildConvergeError.*\(exit code ([0-9]{1,3})\)")
+_FATAL = re.compile(r"(?:FATAL|ERROR): (\S.{0,600})")
+
+
+def translate(exit_words, tail, report):
+    """Say how an ended run ended.
+
+    :param exit_words: the exit file: systemd's "$SERVICE_RESULT $EXIT_CODE $EXIT_STATUS", as in "exit-code exited 35".
+    :param tail: the last text of the output.
+    :param report: the handler's JSON, or None: it was not written at a lock time-out, a wrong configuration, a SIGKILL.
+    :returns: (state, number or None, one sentence why).
+    """
+    result, how, status = (exit_words.split() + ["", "", ""])[:3]
+    number = int(status) if how == "exited" and status.isdigit() else None
+    if result == "not-started":
+        return FAILED, None, "systemd did not start the run: " + " ".join(tail.split())[-300:]
+    if how in ("killed", "dumped"):
+        why = "systemd's time limit was reached" if result == "timeout" else \
+            "the kernel's out-of-memory killer ended it" if result == "oom-kill" else "it was killed by SIG" + status
+        return (TIMEOUT if result == "timeout" else KILLED), None, why
+    if number is None:
+        return LOST, None, "its exit file cannot be read: {!r}".format(exit_words[:80])
+    if result == "timeout" and number != 0:
+        return TIMEOUT, number, "the time limit was reached (exit code {})".format(number)
+    if number == 0:
+        # Asked to end at its limit, a run without fork finishes what it does: it has converged, late.
+        return OK, 0, "converged, after its time limit" if result == "timeout" else "converged"
+    child = _CHILD.search(tail)
+    if number == 1 and child:
+        number = int(child.group(1))
+    if number == 1 and report is None and _LOCK.search(tail):
+        return LOCKED, 1, _LOCK.search(tail).group(0).split(".")[0].lower() + ": another chef-client run holds it"
+    state, why = CODES.get(number, (FAILED, "exit code {}".format(number)))
+    if state == FAILED:
+        why = _cause(report, tail) or why
+    return state, number, why
+
+
+def _cause(report, tail):
+    error = (report or {}).get("exception") or {}
+    where = (report or {}).get("failed") or {}
+    if error:
+        place = " ({}, {})".format(where.get("resource"), where.get("line") or where.get("cookbook")) if where.get("resource") else ""
+        return "{}: {}{}".format(error.get("class"), " ".join(str(error.get("message")).split())[:600], place)
+    fatal = _FATAL.findall(tail)
+    return fatal[-1].strip() if fatal else None
