@@ -1,0 +1,55 @@
+"""What a series of requests says about one balancer: counts, the longest hole, latencies. Pure; memory does not grow with time."""
+
+import math
+from collections import Counter
+
+STEP = 1.02                 # a latency is kept to within 2 %
+KINDS = 200                 # different failures, and different answering instances, that are told apart
+
+
+class Availability:
+    """A tally of one balancer's answers. All times are seconds by one monotonic clock, but for `clock` (since the epoch)."""
+
+    def __init__(self, components, began):
+        self.requests = self.failed = self.no_instance = 0
+        self._last, self._gap = {name: began for name in components}, 0.0
+        self._slots, self._failures, self._answers = Counter(), {}, Counter()
+
+    def success(self, at, component, seconds, answered_by=""):
+        self.requests += 1
+        self._gap = max(self._gap, at - self._last.get(component, at))
+        self._last[component] = at
+        self._slots[round(math.log(max(seconds, 1e-5)) / math.log(STEP))] += 1
+        if answered_by and (answered_by in self._answers or len(self._answers) < KINDS):
+            self._answers[answered_by] += 1
+
+    def failure(self, clock, component, node, what):
+        self.requests += 1
+        self.failed += 1
+        key = (node, component, what)
+        if key in self._failures or len(self._failures) < KINDS:
+            first, _, count = self._failures.get(key, (clock, clock, 0))
+            self._failures[key] = (first, clock, count + 1)
+
+    def empty(self):
+        """The balancer itself says that nobody is in its pool."""
+        self.requests += 1
+        self.no_instance += 1
+
+    def summary(self, now):
+        """The contract's keys; `longest_gap_ms` is between two successes of one component (through any node), the running
+        one included; also which instances answered, and the failures by node, component and kind with first and last time."""
+        gap = max([self._gap] + [now - last for last in self._last.values()]) if self.requests else 0.0
+        failures = [{"node": node, "component": component, "what": what, "count": count, "first": first, "last": last}
+                    for (node, component, what), (first, last, count) in self._failures.items()]
+        return {"requests": self.requests, "failed": self.failed, "longest_gap_ms": round(gap * 1000, 1),
+                "p50_ms": self._percentile(0.5), "p99_ms": self._percentile(0.99), "no_instance": self.no_instance,
+                "answers": dict(self._answers), "failures": failures}
+
+    def _percentile(self, share):
+        left = share * sum(self._slots.values())
+        for slot in sorted(self._slots):
+            left -= self._slots[slot]
+            if left <= 0:
+                return round(STEP ** slot * 1000, 2)
+        return None

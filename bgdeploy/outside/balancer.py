@@ -1,0 +1,151 @@
+"""What the balancers say and show. Nothing in here changes a balancer; bgdeploy never does.
+
+Three sources, in order of what they prove:
+the send-state header that every node gives the app on every check (`pool`: in or out of a node's pool, by that node's
+own word); a read-only stats page where the site grants one (`stats`); requests through the address (`who`: they prove
+who serves, never that somebody does not).
+"""
+
+import csv
+import io
+import time
+from collections import Counter
+from itertools import cycle
+
+from bgdeploy.clean import clean
+from bgdeploy.errors import Trouble
+from bgdeploy.model import MOVING, NO, YES
+from bgdeploy.outside import exchange
+
+SERVED_BY, VERSION = "x-served-by", "x-version"
+FRESH = 3                   # a node's word holds for so many of its own check intervals
+HEARD = 30.0                # seconds: a stranger silent for longer is gone (its word stays in the app until a restart)
+
+
+def pool(nodes, answer, component, host):
+    """What all named nodes of one balancer say of one instance: yes | no | moving | None. Pure.
+
+    Only a word received after the last flip counts, and only for three of that node's intervals (HAProxy's header is its
+    opinion *before* the check that carries it, measured: one from before a flip may be wrong for a whole detection time).
+
+    :param nodes: site.Node of LIVE or of STANDBY. :param answer: heartbeat.Answer.
+    :returns: yes: every node UP; no: every node DOWN or NOLB; None: one of them is silent, or nobody knows when the flip
+        was; moving: anything between ("UP 1/2", nodes that differ, UP with a weight of 0).
+    """
+    said = {_word(node, answer, component, host) for node in nodes}
+    if None in said or not said:
+        return None
+    return said.pop() if len(said) == 1 else MOVING
+
+
+def silent(nodes, answer, component, host):
+    """Names of the nodes whose word is missing, too old, or from before the flip: why `pool` is None."""
+    return tuple(node.name for node in nodes if _word(node, answer, component, host) is None)
+
+
+def strangers(site, answer):
+    """Names of nodes that the app hears and the inventory does not name: somebody added a balancer."""
+    named = {node.name for balancer in (site.live, site.standby) for node in balancer.nodes}
+    return tuple(sorted({w.node for w in answer.balancers if w.node not in named and w.age <= HEARD}))
+
+
+def sessions(nodes, answer, component, host):
+    """Requests that these nodes have open to the instance (scur), or None as soon as one node's count is not known."""
+    counts = []
+    for node in nodes:
+        fresh = [w for w in _witnesses(node, answer, component, host) if w.age <= FRESH * node.interval]
+        if not fresh or None in [w.scur for w in fresh]:
+            return None
+        counts += [w.scur for w in fresh]
+    return sum(counts) if counts else None
+
+
+def _word(node, answer, component, host):
+    if answer.since_age is None:
+        return None
+    said = set()
+    for witness in _witnesses(node, answer, component, host):
+        if witness.age > FRESH * node.interval or witness.age >= answer.since_age:
+            return None
+        word = {"UP": YES, "DOWN": NO, "NOLB": NO}.get(witness.state, MOVING)
+        said.add(MOVING if word == YES and witness.weight == 0 else word)
+    return None if not said else said.pop() if len(said) == 1 else MOVING
+
+
+def _witnesses(node, answer, component, host):
+    """This node's words about the instance. One process may check it from several backends (LIVE and STANDBY in one, two
+    sites): then the one named COMPONENT/HOST counts; without such a name they must all agree."""
+    mine = [w for w in answer.balancers if w.node == node.name]
+    exact = [w for w in mine if w.name == f"{_name(component)}/{_name(host)}"]
+    return exact or mine
+
+
+def who(site, balancer, component, count, limit=3.0):
+    """Ask through a balancer's addresses, its nodes in turn, each time on a new connection.
+
+    :param count: how many requests; the last may end `limit` seconds after the budget of count x limit / 2 is spent.
+    :returns: Counter by (host, version) as the answers name them; (None, what came instead) where an answer names nobody.
+    """
+    component = site.component(component) if isinstance(component, str) else component
+    path = component.sanity[0].path if component.sanity else "/"
+    counts, until = Counter(), time.monotonic() + max(limit, count * limit / 2)
+    for _, node in zip(range(count), cycle(balancer.nodes)):
+        counts[named(request(balancer, node, component.name, path, limit))] += 1
+        if time.monotonic() > until:
+            break
+    return counts
+
+
+def request(balancer, node, component, path, limit, cap=exchange.CAP):
+    """One GET through one node's address: the http1.Came, or a sentence (str) of what happened instead. Never raises."""
+    try:
+        return exchange.ask(node.address, balancer.port(component), path, scheme=balancer.scheme,
+                            host_header=balancer.host_header, limit=limit, cap=cap)
+    except exchange.Lost as lost:
+        return f"{node.name} {clean(lost.why, 200)}"
+    except Trouble as trouble:
+        return trouble.sentence
+
+
+def named(came):
+    """(host, version) that an answer names, or (None, what came instead)."""
+    if isinstance(came, str):
+        return None, came
+    host = came.headers.get(SERVED_BY)
+    return (clean(host, 80), clean(came.headers.get(VERSION, ""), 80) or None) if host else (None, f"status {came.status}")
+
+
+def stats(address, port, path, *, scheme="http", headers=(), ca_file=None, limit=3.0):
+    """Read a HAProxy stats page (";csv" is added). :returns: rows as dicts, or None with any flaw. Changes nothing."""
+    try:
+        came = exchange.ask(address, port, path.removesuffix(";csv") + ";csv", scheme=scheme, headers=headers, ca_file=ca_file,
+                            limit=limit, cap=4 << 20)
+    except (exchange.Lost, Trouble):
+        return None
+    if came.status != 200 or not came.whole:
+        return None
+    return rows(came.body.decode("utf-8", "replace"))
+
+
+def rows(text):
+    """The stats page's lines as dicts by column name, None if this is not such a page. Pure."""
+    if not text.startswith("# pxname,svname,"):
+        return None
+    try:
+        return [row for row in csv.DictReader(io.StringIO(text[2:]), strict=True) if row.get("svname")]
+    except csv.Error:
+        return None
+
+
+def shown(lines, component, host):
+    """(yes | no | moving | None, open sessions | None) that a stats page shows for COMPONENT/HOST. Pure."""
+    row = next((r for r in lines or () if (r["pxname"], r["svname"]) == (_name(component), _name(host))), None)
+    if row is None:
+        return None, None
+    status, weight, open_now = row.get("status") or "", row.get("weight") or "", row.get("scur") or ""
+    word = YES if status == "UP" and weight != "0" else NO if status in ("DOWN", "NOLB", "MAINT", "DRAIN") else MOVING
+    return (None if status in ("", "no check") else word), int(open_now) if open_now.isdecimal() else None
+
+
+def _name(thing):
+    return thing if isinstance(thing, str) else thing.name

@@ -1,0 +1,292 @@
+"""One HTTP exchange: a request out, one capped answer in. The library of the HTTP ports; it knows no component and no rule.
+
+Each exchange has its own connection, ends within its limit whatever the other side does, follows no redirect, decodes
+nothing, and looks at no proxy variable, no netrc file and no cookie. Why a new connection each time: a kept one may lead
+to a process that is on its way out (a worker that finishes what it has), and a look asks who answers *now*.
+"""
+
+import ipaddress
+import os
+import queue
+import re
+import socket
+import ssl
+import threading
+import time
+from dataclasses import replace
+from functools import lru_cache
+from urllib.parse import quote
+
+from bgdeploy.clean import hide
+from bgdeploy.errors import BadInput
+from bgdeploy.outside.http1 import Malformed, reading
+
+CAP = 64 * 1024
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+
+class Lost(Exception):
+    """No whole answer came.
+
+    :param why: a sentence without subject ("refused the connection"); raw text of the other side may be in it.
+    :param sent: whether the other side may have got the request. False: it certainly was not acted on.
+    :param empty: the connection ended before the first byte of an answer (an app that was just restarting).
+    """
+
+    def __init__(self, why, sent=False, empty=False):
+        super().__init__(why)
+        self.why, self.sent, self.empty = why, sent, empty
+
+
+def ask(address, port, path, *, method="GET", headers=(), body=None, scheme="http", host_header=None, ca_file=None,
+        limit=3.0, cap=CAP, tunnel=None):
+    """Send one request and return the `http1.Came`.
+
+    A GET or HEAD whose connection ended before the first byte is tried once more, within the same limit; anything else never.
+
+    :param limit: seconds for all of it: name, connection, TLS, request, the last byte.
+    :param tunnel: a callable (address, port) that returns a connected socket-like object (an SSH channel), or None.
+    :raises Lost: refused, reset, too slow, not HTTP, a certificate that does not fit. Never anything else for what the
+        other side does; an unreadable ca_file is BadInput; what `tunnel` raises goes through.
+    """
+    deadline = time.monotonic() + limit
+    request = compose(method, path, headers, body, host_header or authority(address, port, scheme))
+    name = server_name(host_header, address)
+    context = tls(ca_file, _stamp(ca_file)) if scheme == "https" else None
+    for last in (method not in ("GET", "HEAD"), True):
+        try:
+            return _once(address, port, request, method, cap, deadline, limit, context, name, tunnel)
+        except Lost as lost:
+            if last or not lost.empty:
+                raise
+
+
+def authority(address, port, scheme="http"):
+    """What a Host header says of this address: IPv6 in brackets, the scheme's own port left out."""
+    bare = address.strip("[]")
+    name = f"[{bare}]" if ":" in bare else bare
+    return name if port == {"http": 80, "https": 443}.get(scheme) else f"{name}:{port}"
+
+
+def server_name(host_header, address):
+    """The name that the other side's certificate has to bear: the Host header's without its port, else the address."""
+    if not host_header:
+        return address.strip("[]")
+    return host_header.partition("]")[0][1:] if host_header.startswith("[") else host_header.partition(":")[0]
+
+
+def compose(method, path, headers, body, host, keep=False):
+    """The bytes of a request. :raises BadInput: for a method, header or path that cannot be sent as it is."""
+    body = body.encode() if isinstance(body, str) else body
+    lines = [("Host", host), ("Accept-Encoding", "identity"), ("User-Agent", "bgdeploy"), ("Accept", "*/*"),
+             ("Connection", "keep-alive" if keep else "close")]
+    named = {name.lower() for name, _ in headers}
+    lines = [pair for pair in lines if pair[0].lower() not in named] + list(headers)
+    if body is not None:
+        lines.append(("Content-Length", str(len(body))))
+    for name, value in lines:
+        if not _TOKEN.match(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
+            raise BadInput(f"the header {name!r} has a character that no header may have; correct it in the inventory")
+    if not _TOKEN.match(method) or not path.startswith("/") or re.search(r"[\x00-\x1f\x7f]", path):
+        raise BadInput(f"{method} {path!r} is not a request; a path begins with / in the inventory")
+    target = quote(path, safe="%/:=&?~+!$,;'@()*[]")
+    head = f"{method} {target} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
+    return head.encode("utf-8") + (body or b"")
+
+
+def reveal(secret, what):
+    """The text of a site.Secret. :raises BadInput: not set, unreadable, empty, or not fit for a header; never shows it."""
+    if secret.env:
+        text, where = os.environ.get(secret.env), f"the environment variable {secret.env}"
+    else:
+        where = f"the file {secret.file}"
+        try:
+            with open(secret.file, encoding="utf-8", errors="replace") as file:
+                text = file.read(4096)
+        except OSError as trouble:
+            raise BadInput(f"{what}: {where} cannot be read ({trouble.strerror}); write it, or name another") from None
+    text = (text or "").strip()
+    if not text:
+        raise BadInput(f"{what}: {where} is empty or not set; put it there")
+    if not re.fullmatch(r"[\x20-\x7e]+", text):
+        raise BadInput(f"{what}: {where} holds characters that no header may have; one line of plain ASCII is expected")
+    hide(text)
+    return text
+
+
+def _stamp(path):
+    try:
+        return os.stat(path).st_mtime_ns if path else None
+    except OSError as trouble:
+        raise BadInput(f"ca_file {path} cannot be read ({trouble.strerror}); correct it in the inventory") from None
+
+
+@lru_cache(maxsize=16)
+def tls(ca_file, stamp=None):
+    """A TLS context that trusts ca_file only, or the system's authorities. :param stamp: the file's mtime, so a new one counts."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as trouble:
+        raise BadInput(f"ca_file {ca_file} holds no certificate that can be read ({trouble}); PEM is expected") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _once(address, port, request, method, cap, deadline, limit, context, name, tunnel):
+    line, sent, first, began = None, False, False, time.monotonic()
+    try:
+        line = Line(tunnel(address, port) if tunnel else connect(address, port, deadline), deadline)
+        if context:
+            line = Tls(line, context, name)
+        sent = True
+        _send(line, request)
+        answer = reading(method, cap)
+        next(answer)
+        while True:
+            piece = line.recv(16384)
+            if not piece and not first:
+                raise Lost("closed the connection without an answer", sent=True, empty=True)
+            first = True
+            answer.send(piece)
+    except StopIteration as end:
+        return replace(end.value, seconds=time.monotonic() - began)
+    except Malformed as trouble:
+        raise Lost(f"answered what is not HTTP: {trouble}", sent=True) from None
+    except ssl.SSLError as trouble:
+        raise Lost(_tls_why(trouble), sent) from None
+    except socket.gaierror as trouble:
+        raise Lost(f"has no address: {trouble.strerror}") from None
+    except TimeoutError:
+        what = "gave no whole answer" if sent else "did not take the connection"
+        raise Lost(f"{what} within {limit:g} s", sent) from None
+    except ValueError as trouble:       # a name that TLS cannot ask for
+        raise Lost(f"cannot be asked for as {name!r}: {trouble}", sent) from None
+    except (OSError, EOFError) as trouble:
+        why = os.strerror(trouble.errno).lower() if getattr(trouble, "errno", None) else str(trouble) or "connection lost"
+        raise Lost(why, sent, empty=sent and not first) from None
+    finally:
+        if line is not None:
+            line.close()
+
+
+def _send(line, request):
+    """Send; a peer that answers early and closes (401 before the body) breaks the pipe, and its answer still counts."""
+    try:
+        line.sendall(request)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+
+
+def _tls_why(trouble):
+    if isinstance(trouble, ssl.SSLCertVerificationError):
+        return f"shows a certificate that does not fit: {trouble.verify_message}"
+    return f"TLS failed: {trouble.reason or trouble}"
+
+
+def connect(address, port, deadline):
+    """A TCP connection before the deadline (time.monotonic), to the first of the name's addresses that takes it."""
+    trouble = None
+    for family, kind, protocol, _, where in _resolve(address.strip("[]"), port, deadline):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_left(deadline))
+            sock.connect(where)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        except OSError as this:
+            sock.close()
+            trouble = this
+    raise trouble
+
+
+def _resolve(address, port, deadline):
+    """getaddrinfo has no time limit of its own (a dead name server: 10 s and more), so a name is looked up aside."""
+    try:
+        ipaddress.ip_address(address.partition("%")[0])
+        return socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+    except ValueError:
+        pass
+    found = queue.Queue()
+
+    def look_up():
+        try:
+            found.put(socket.getaddrinfo(address, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as trouble:
+            found.put(trouble)
+
+    threading.Thread(target=look_up, daemon=True).start()
+    try:
+        answer = found.get(timeout=_left(deadline))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, UnicodeError):
+        raise socket.gaierror(socket.EAI_NONAME, "not a host name")
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def _left(deadline):
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+class Line:
+    """A socket or an SSH channel on which no operation outlasts one deadline."""
+
+    def __init__(self, sock, deadline):
+        self._sock, self._deadline = sock, deadline
+
+    def recv(self, size):
+        self._sock.settimeout(_left(self._deadline))
+        return self._sock.recv(size)
+
+    def sendall(self, content):
+        self._sock.settimeout(_left(self._deadline))
+        self._sock.sendall(content)
+
+    def close(self):
+        self._sock.close()
+
+
+class Tls:
+    """TLS on a Line. By memory buffers and not wrap_socket, because an SSH channel is no socket to the TLS library."""
+
+    def __init__(self, line, context, name):
+        self._line, self._in, self._out = line, ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname=name)
+        try:
+            self._pump(self._tls.do_handshake)
+        except BaseException:
+            line.close()
+            raise
+
+    def recv(self, size):
+        try:
+            return self._pump(lambda: self._tls.read(size))
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return b""          # many servers close without a goodbye; the answer's own length says if it is whole
+
+    def sendall(self, content):
+        while content:
+            content = content[self._pump(lambda: self._tls.write(content)):]
+
+    def close(self):
+        self._line.close()
+
+    def _pump(self, step):
+        while True:
+            try:
+                done = step()
+                self._flush()
+                return done
+            except ssl.SSLWantReadError:
+                self._flush()
+                piece = self._line.recv(16384)
+                self._in.write(piece) if piece else self._in.write_eof()
+
+    def _flush(self):
+        if self._out.pending:
+            self._line.sendall(self._out.read())
