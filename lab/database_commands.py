@@ -18,7 +18,7 @@ from mongomock import codec_options
 from pymongo.errors import DuplicateKeyError, PyMongoError, WriteError
 
 from database_documents import DocumentCommands, collection_of, first_id, refuse
-from database_storage import MAX_DOCUMENT, Disk, DocumentTooLarge
+from database_storage import MAX_DOCUMENT, Disk, DocumentTooLarge, key_of
 
 NAME = "bgdeploy lab database"
 VERSION = "5.0.5"               # of MongoDB, whose behaviour mongomock 4.1 imitates
@@ -224,7 +224,7 @@ class Server(DocumentCommands):
             new.create_index(name, index)
         for raw in old.written.values():
             document = bson.decode(raw)
-            new[document["_id"] if not isinstance(document["_id"], dict) else mongomock.helpers.hashdict(document["_id"])] = document
+            new[key_of(document["_id"])] = document
         old.drop()
         new.keep_description()
         return {}
