@@ -42,18 +42,18 @@ def ready(say=print):
     image = CACHE / f"image-{key}"
     if image.exists():
         return image
-    with _alone("image"):
+    with alone("image"):
         if image.exists():
             return image
         base = CACHE / f"base-{base_key}"
         if not base.exists():
             started = time.monotonic()
             say(f"image: {len(PACKAGES)} Debian packages and what they need, once (half a minute) ...")
-            with _half_made(base) as folder:
+            with half_made(base) as folder:
                 _bootstrap(folder)
             say(f"image: base done in {time.monotonic() - started:.0f} s")
         started = time.monotonic()
-        with _half_made(image) as folder:
+        with half_made(image) as folder:
             subprocess.run(["cp", "-a", f"{base}/.", str(folder)], check=True)
             _dress(folder)
             _bake_chef(folder)
@@ -195,7 +195,7 @@ def _codename():
 
 
 @contextlib.contextmanager
-def _alone(name):
+def alone(name):
     """One builder at a time, whoever asks: two labs that come up at once build the image once."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / f"{name}.lock", "a") as lock:
@@ -204,7 +204,7 @@ def _alone(name):
 
 
 @contextlib.contextmanager
-def _half_made(target):
+def half_made(target):
     """A folder that gets the target's name only when it is complete."""
     folder = target.with_name(target.name + ".new")
     shutil.rmtree(folder, ignore_errors=True)

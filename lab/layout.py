@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from bgdeploy import errors
 
 USER = "deploy"                 # the one login of the image
-TAKEN = ("controller", "infra", "switch")
+TAKEN = ("ctl", "infra", "switch")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def of(site):
     services = [urlsplit(url).hostname for url in (site.repository.url if site.repository else None, site.database) if url]
     members["infra"] = tuple(dict.fromkeys(services))
     network = _network(site, members)
-    members["controller"] = (site.lab.get("controller") or str(network[2]),)
+    members["ctl"] = (site.lab.get("controller") or str(network[2]),)
     _check(site, folder, members, network)
     return Layout(site.name, folder, unit, network, tuple(members.items()))
 
