@@ -12,22 +12,22 @@ def split(text):
 
     A bare IPv6 literal never has a port: the last group of 'fd77::2222' is a part of the address.
     :returns: (address without brackets, port or None); IP addresses in their shortest form.
-    :raises ValueError: with what is wrong, as the end of a sentence.
+    :raises ValueError: with what is wrong, as the end of a sentence that begins with the text.
     """
     if text.startswith("["):
         found = re.fullmatch(r"\[([^\]]*)\](?::([0-9]{1,5}))?", text)
         if not found:
-            raise ValueError("brackets are for IPv6, as in [fd77::12] or [fd77::12]:2222")
+            raise ValueError("is not IPv6 in brackets, as in [fd77::12] or [fd77::12]:2222")
         return _ip(found[1], ipaddress.IPv6Address), _port(found[2])
     if text.count(":") > 1:
         return _ip(text, ipaddress.IPv6Address), None
     name, colon, port = text.partition(":")
     if colon and not port:
-        raise ValueError("a port is missing after the colon")
+        raise ValueError("has no port after its colon")
     if re.fullmatch(r"[0-9.]+", name):
         return _ip(name, ipaddress.IPv4Address), _port(port)
     if not _NAME.fullmatch(name):
-        raise ValueError("it is neither a host name nor an IP address")
+        raise ValueError("is neither a host name nor an IP address")
     return name, _port(port)
 
 
@@ -38,16 +38,16 @@ def url_host(address):
 
 def _ip(text, kind):
     if "%" in text:
-        raise ValueError("an address with a zone (%) works on one machine only: use another address of that host")
+        raise ValueError("has a zone (%), which means something on one machine only")
     try:
         return str(kind(text))
     except ValueError:
-        raise ValueError("it is not an IP address") from None
+        raise ValueError("is not an IP address") from None
 
 
 def _port(text):
     if not text:
         return None
     if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ValueError("a port is a number from 1 to 65535")
+        raise ValueError("has a port that is not a number from 1 to 65535")
     return int(text)

@@ -3,10 +3,10 @@
 import difflib
 
 
-def nearest(word, known):
-    """The known word that looks most like this one, or None; a difference in case only always counts."""
+def nearest(word, known, cutoff=0.6):
+    """The known word that looks most like this one, or None; a difference in case never counts."""
     folded = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower()[:80], folded, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower()[:80], folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None
 
 

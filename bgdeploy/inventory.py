@@ -29,7 +29,7 @@ def load(name, base, environ=os.environ):
     :raises BadInput: no such inventory, or something in it is wrong; file, line, key and cure are named.
     """
     if not re.fullmatch(_schema.NAME, name or ""):
-        raise BadInput(f'"{_printable(name)}" cannot be an inventory\'s name; --env takes one of: {", ".join(names(base)) or "none"}')
+        raise BadInput(f'"{_printable(name)}" cannot be an inventory\'s name; {hint("", names(base))}')
     path = Path(base, "inventories", f"{name}.yml")
     if not os.path.lexists(path):
         if path.with_suffix(".yaml").exists():
@@ -40,18 +40,33 @@ def load(name, base, environ=os.environ):
 
 def read(path, base, environ=os.environ):
     """One inventory file as a Site. See `load`."""
-    path, base = Path(path), Path(base).absolute()
     file = _shown(path, base)
+    data, problems = _examined(path, file)
+    if problems:
+        more = len([p for p in problems if not p.late or problems[0].late]) - 1
+        raise BadInput(f"{file}:{problems[0]}" + (f" (and {more} more: invoke inventory.check)" if more else ""))
+    return _Builder(data, Path(path), Path(base).absolute(), file, environ).site()
+
+
+def problems(path, base):
+    """All that is wrong with one inventory file, as sentences in the file's order; none where it is right.
+
+    Where it cannot even be taken apart, that is the only one; names and numbers are compared once each of them is right.
+    """
+    file = _shown(path, base)
+    try:
+        return tuple(f"{file}:{problem}" for problem in _examined(path, file)[1])
+    except BadInput as error:
+        return (error.sentence,)
+
+
+def _examined(path, file):
     tree = strict_yaml.parse(_content(path, file), file)
     if not isinstance(tree, strict_yaml.Mapping):
         raise BadInput(f"{file}:1: this is no inventory; it wants keys such as components, stacks and balancers "
                        "(inventories/sample.yml shows all)")
-    data, problems = examine(tree, schema())
-    problems = problems or soundness.check(data, tree)
-    if problems:
-        more = f" ({len(problems) - 1} more after this)" if len(problems) > 1 else ""
-        raise BadInput(f"{file}:{problems[0]}{more}")
-    return _Builder(data, path, base, file, environ).site()
+    data, found = examine(tree, schema())
+    return data, found or soundness.check(data, tree)
 
 
 def _printable(text):
@@ -60,7 +75,7 @@ def _printable(text):
 
 def _shown(path, base):
     try:
-        return str(path.absolute().relative_to(base))
+        return str(Path(path).absolute().relative_to(Path(base).absolute()))
     except ValueError:
         return str(path)
 
@@ -127,8 +142,8 @@ class _Builder:
         part = component.get("heartbeat", {})
         detail = part.get("detail", Heartbeat.detail)
         kit = detail != "none"
-        plain = _settings(part, "scheme", "path", "via", "host_header", "live", "standby", "ignore_case", "json_key", "flip_method",
-                          "flip_path", "flip_body", "user", "version_path", "version_pattern", "timeout")
+        plain = _settings(part, "scheme", "path", "via", "host_header", "live", "standby", "ignore_case", "json_key",
+                          "flip_method", "flip_path", "flip_body", "user", "version_path", "version_pattern", "timeout")
         return Heartbeat(port=part.get("port", component["port"]), detail=detail if kit else None,
                          in_flight=part.get("in_flight", "kit" if kit else "none"), headers=_pairs(part.get("headers", {})),
                          flip_headers=_pairs(part.get("flip_headers", {})), ca_file=self.path(part.get("ca_file")),
@@ -154,7 +169,8 @@ class _Builder:
 
     def repository(self):
         part = self.data.get("repository")
-        return part and Repository(part["url"], self.path(part.get("directory")), part.get("gpg_name"), self.path(part.get("gpg_home")))
+        return part and Repository(part["url"], self.path(part.get("directory")), part.get("gpg_name"),
+                                   self.path(part.get("gpg_home")))
 
     def chef(self):
         part = self.data.get("chef", {})

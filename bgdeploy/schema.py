@@ -7,6 +7,7 @@ dataclasses, so that they stand in one place. `format: version` marks text that 
 from bgdeploy.model import Limits, Policy
 from bgdeploy.site import Balancer, Chef, Heartbeat, Host, Node, SanityCheck, Ssh
 
+_A_NAME = "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit"
 NAME = r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY = 86400
@@ -50,18 +51,18 @@ def _http_path(default=None):
 
 
 def _object(properties, required=(), **more):
-    return {"type": "object", "properties": properties, "additionalProperties": False, "required": list(required), **more}
+    return {"type": "object", "properties": properties, "additionalProperties": False, "required": list(required),
+            "description": "a mapping of " + ", ".join(list(properties)[:4]) + (" ..." if len(properties) > 4 else ""), **more}
 
 
 def _named(each, what, least=1):
     """A mapping from names to things."""
     return {"type": "object", "minProperties": least, "additionalProperties": each, "description": f"a mapping of {what}",
-            "propertyNames": {"pattern": NAME, "description": "a name of letters, digits, '.', '_' and '-', that begins with a "
-                                                              "letter or digit"}}
+            "propertyNames": {"pattern": NAME, "description": _A_NAME}}
 
 
 def _names(what, least=1):
-    return {"type": "array", "items": _text("a name", NAME), "minItems": least, "uniqueItems": True,
+    return {"type": "array", "items": _text(_A_NAME, NAME), "minItems": least, "uniqueItems": True,
             "description": f"a list of {what}"}
 
 
@@ -75,10 +76,13 @@ def _empty_too(schema):
 
 
 def _secret(name):
-    return {f"{name}_file": _path(), f"{name}_env": _text("an environment variable's name", r"^[A-Za-z_][A-Za-z0-9_]*$")}
+    """writeOnly: what somebody typed there by mistake is not repeated in a sentence."""
+    variable = _text("an environment variable's name", r"^[A-Za-z_][A-Za-z0-9_]*$", writeOnly=True)
+    return {f"{name}_file": _path(), f"{name}_env": variable}
 
 
-_HEADERS = {"type": "object", "description": "a mapping of header names to text", "additionalProperties": _text("one line of text"),
+_HEADERS = {"type": "object", "description": "a mapping of header names to text",
+            "additionalProperties": _text("one line of text"),
             "propertyNames": {"pattern": r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", "description": "a header's name"}}
 _ADDRESS = _text("a host name or an IP address", r"^[A-Za-z0-9_:\[][^\s,/@]*$")
 _HOST_NAME = _text("a host name", r"^[A-Za-z0-9_.-]+(:[0-9]+)?$")
@@ -181,12 +185,11 @@ def _policy():
 
 def _top():
     c = Chef
-    version = _text('a version such as "2.0.0" or "2.0.0-1"', r"^([0-9]+:)?[A-Za-z0-9._+~^]+(-[A-Za-z0-9._+~^]+)?$",
-                    format="version")
+    version = _text('a version such as "2.0.0" or "2.0.0-1"', r"^[A-Za-z0-9:._+~^-]+$", format="version")
     recipe = _text("a recipe such as web::default or recipe[web]",
                    r"^(recipe\[[A-Za-z0-9_:@.-]+\]|role\[[A-Za-z0-9_-]+\]|[A-Za-z0-9_][A-Za-z0-9_:-]*)$")
     return {
-        "name": _text("a name", NAME), "kind": _choice("site", "lab", default="site"),
+        "name": _text(_A_NAME, NAME), "kind": _choice("site", "lab", default="site"),
         "components": _named(_component(), "components"), "order": _names("components"), "stacks": _stacks(),
         "balancers": _object({"live": _balancer(), "standby": _balancer()}, ["live", "standby"]),
         "repository": _object({"url": _text("an http:// or https:// address without a password", r"^https?://[^\s@]+$"),
@@ -201,7 +204,7 @@ def _top():
         "versions": {"type": "object", "additionalProperties": version, "description": "a mapping of components to versions"},
         "store": _text("file:PATH or mongodb://...", rf"^(file:.+|{_MONGODB})$", "file:.bgdeploy/store"),
         **_secret("store_password"),
-        "lock_host": _text("a host's name", NAME), "production": _flag(), "confirm": _flag(),
+        "lock_host": _text("the name of a host", NAME), "production": _flag(), "confirm": _flag(),
         "database": _text("a mongodb:// address", rf"^{_MONGODB}$"), **_secret("database_password"),
         "migrations": _path("a folder's path", "migrations"), "hooks": _path("a folder's path", "hooks"),
         "watch": _object({"rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 5000, "default": 5.0,

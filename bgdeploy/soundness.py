@@ -6,8 +6,9 @@
 import re
 import zoneinfo
 
-from bgdeploy import addresses
+from bgdeploy import addresses, versions
 from bgdeploy.did_you_mean import hint, nearest
+from bgdeploy.errors import BadInput
 from bgdeploy.model import Limits
 from bgdeploy.site import Chef, Heartbeat, Node
 from bgdeploy.validation import Problem, line_of
@@ -15,7 +16,8 @@ from bgdeploy.validation import Problem, line_of
 
 def hosts(data):
     """Every host as (stack, name, settings, path), whether written as a mapping or as a list of names."""
-    return [(stack, *member) for stack, part in data["stacks"].items() for member in members(part["hosts"], ("stacks", stack, "hosts"))]
+    return [(stack, *member) for stack, part in data["stacks"].items()
+            for member in members(part["hosts"], ("stacks", stack, "hosts"))]
 
 
 def members(part, path):
@@ -45,6 +47,11 @@ def _known_components(data):
     for path, name in named:
         if name not in known:
             yield path, f"there is no component {name}", hint(name, known)
+    for name, text in data.get("versions", {}).items():
+        try:
+            versions.check(text)
+        except BadInput as error:
+            yield ("versions", name), error.sentence, ""
     left_out = [name for name in known if name not in data.get("order", known)]
     if left_out:
         yield ("order",), f"{left_out[0]} is missing", "name every component once"
@@ -60,8 +67,10 @@ def _used_components(data):
 
 def _names_apart(data):
     """Names are files, arguments and database keys: once, and not differing in case only."""
-    groups = [[(name, ("components", name)) for name in data["components"]], [(name, ("stacks", name)) for name in data["stacks"]],
-              [(name, path) for _, name, _, path in hosts(data)], [(name, path) for _, name, _, path in _nodes(data)]]
+    groups = [[(name, ("components", name)) for name in data["components"]],
+              [(name, ("stacks", name)) for name in data["stacks"]],
+              [(name, path) for _, name, _, path in hosts(data)],
+              [(name, path) for _, name, _, path in _nodes(data)]]
     for what, group in zip(("component", "stack", "host", "node"), groups):
         seen = {}
         for name, path in group:
@@ -85,7 +94,7 @@ def _addresses(data):
         try:
             address, port = addresses.split(typed)
         except ValueError as error:
-            yield where, f'"{typed}" is no address: {error}', "write a host name or an IP address"
+            yield where, f'"{typed}" {error}', "write a host name or an IP address"
             continue
         if port and settings.get("port", port) != port:
             yield path + ("port",), f"the address says port {port}, this key {settings['port']}", "keep one of the two"
@@ -108,7 +117,7 @@ def _balancers(data):
         try:
             address, port = addresses.split(typed)
         except ValueError as error:
-            yield where, f'"{typed}" is no address: {error}', "write a host name or an IP address"
+            yield where, f'"{typed}" {error}', "write a host name or an IP address"
             continue
         if port:
             yield where, f"the port {port} does not belong here", f"write it per component: balancers.{balancer}.ports"
@@ -118,7 +127,7 @@ def _balancers(data):
             if taken != (balancer, name, component):
                 yield where, f"{component} at {address} port {front} is where {taken[0]} node {taken[1]} has {taken[2]}", \
                     "every frontend has an address and port of its own"
-        detection = Node(name, address, **{k: v for k, v in settings.items() if k in ("interval", "fall", "rise", "timeout")}).detection
+        detection = Node(name, address, **{k: v for k, v in settings.items() if k != "address"}).detection
         limit = data.get("limits", {}).get("pool", Limits.pool)
         if limit <= detection:
             where = ("limits", "pool") if "pool" in data.get("limits", {}) else path
@@ -131,7 +140,8 @@ def _times(data):
     longest = chef["limit"] + chef["lock_wait"]
     limit = data.get("limits", {}).get("chef")
     if limit is not None and limit < longest:
-        yield ("limits", "chef"), f"{limit:g} s is less than a Chef run may take: chef.limit and chef.lock_wait are {longest:g} s", \
+        yield ("limits", "chef"), \
+            f"{limit:g} s is less than a Chef run may take: chef.limit and chef.lock_wait are {longest:g} s", \
             f"set it to {longest:g} or more, or lower chef.limit"
     for n, closed in enumerate(data.get("closed_hours", [])):
         path = ("closed_hours", n)
@@ -141,8 +151,9 @@ def _times(data):
         try:
             zoneinfo.ZoneInfo(zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            close = nearest(zone, zoneinfo.available_timezones())
-            yield path + ("zone",), f'"{zone}" is not a time zone', f"did you mean {close}?" if close else "write one such as Europe/Berlin"
+            close = nearest(zone, zoneinfo.available_timezones(), cutoff=0.8)
+            yield path + ("zone",), f'"{zone}" is not a time zone', \
+                f"did you mean {close}?" if close else "write one such as Europe/Berlin"
 
 
 def _floor(data):
@@ -193,7 +204,8 @@ def _secrets(data):
     places = [((), data, name) for name in ("token", "store_password", "database_password")]
     places.append((("ssh",), data.get("ssh", {}), "sudo_password"))
     for component, settings in data["components"].items():
-        places += [(("components", component, "heartbeat"), settings.get("heartbeat", {}), name) for name in ("token", "password")]
+        beat = settings.get("heartbeat", {})
+        places += [(("components", component, "heartbeat"), beat, name) for name in ("token", "password")]
     for path, part, name in places:
         if f"{name}_file" in part and f"{name}_env" in part:
             yield path + (f"{name}_env",), f"{name}_file is there too", "keep one of the two"
@@ -210,15 +222,17 @@ def _heartbeats(data):
         if live == standby or beat.get("ignore_case") and live.lower() == standby.lower():
             yield path + ("standby",), f'live and standby are the same word "{live}"', "write what the application really answers"
         if "{word}" not in beat.get("flip_body", Heartbeat.flip_body) + beat.get("flip_path", ""):
-            yield path + ("flip_body",), "neither flip_body nor flip_path holds {word}", "put {word} where live or standby belongs"
+            yield path + ("flip_body",), "neither flip_body nor flip_path holds {word}", \
+                "put {word} where live or standby belongs"
         for key in ("headers", "flip_headers"):
             for name in beat.get(key, {}):
                 if name.lower() in ("authorization", "cookie", "proxy-authorization"):
-                    yield path + (key, name), "a credential does not belong into the inventory", \
+                    yield path + (key,), f"{name} is a credential, which does not belong into the inventory", \
                         "use token_file, token_env, or user with password_file"
         password = next((key for key in ("password_file", "password_env") if key in beat), None)
         if ("user" in beat) != bool(password):
-            yield path + (password or "user",), "user and password go together", "add the other: user, and password_file or password_env"
+            yield path + (password or "user",), "user and password go together", \
+                "add the other: user, and password_file or password_env"
         if "ca_file" in beat and beat.get("scheme") != "https":
             yield path + ("ca_file",), "is only used with scheme: https", "add that, or take it out"
         if beat.get("in_flight") == "kit" and beat.get("detail") == "none":
@@ -231,7 +245,8 @@ def _heartbeats(data):
             yield path + ("version_pattern",), f"is not a regular expression: {error}", "correct it"
         else:
             if groups != 1:
-                yield path + ("version_pattern",), f"has {groups} groups", "one pair of brackets marks the version; others are (?:...)"
+                yield path + ("version_pattern",), f"has {groups} groups", \
+                    "one pair of brackets marks the version; write others as (?:...)"
 
 
 def _lab(data):
@@ -239,7 +254,8 @@ def _lab(data):
         yield ("lab",), "is only for kind: lab", "add kind: lab, or take it out"
 
 
-_RULES = (_known_components, _used_components, _names_apart, _addresses, _balancers, _times, _floor, _store, _secrets, _heartbeats, _lab)
+_RULES = (_known_components, _used_components, _names_apart, _addresses, _balancers, _times, _floor, _store, _secrets,
+          _heartbeats, _lab)
 
 
 def warnings(site):
@@ -255,6 +271,8 @@ def warnings(site):
             said.append(f"{site.file}: floor 0 for {component.name}: an act may leave nothing serving")
         if component.heartbeat.via == "direct":
             said += _shared_addresses(site, component)
+    found = ((name, versions.misleading(text)) for name, text in site.versions)
+    said += [f"{site.file}: versions.{name}: {sentence}" for name, sentence in found if sentence]
     return tuple(said)
 
 
@@ -264,6 +282,6 @@ def _shared_addresses(site, component):
         if component.name not in host.components:
             continue
         if host.address in seen:
-            yield (f"{site.file}: {seen[host.address]} and {host.name} share the address {host.address}: {component.name}'s heartbeat at "
-                   f"port {component.heartbeat.port} is one and the same for both; set via: ssh for it, or give the hosts addresses")
+            yield (f"{site.file}: {seen[host.address]} and {host.name} share the address {host.address}: {component.name}'s "
+                   f"heartbeat at port {component.heartbeat.port} is one and the same for both; set via: ssh for it")
         seen.setdefault(host.address, host.name)

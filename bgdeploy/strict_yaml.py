@@ -60,23 +60,36 @@ def parse(content, file):
     try:
         return _Builder(file).build(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        said = error.problem or error.context or "it cannot be read"
-        _refuse(file, mark.line + 1 if mark else 1, f"not YAML: {said}", _CURES.get(said, "correct the line"))
+        _refuse_broken(file, error)
     except yaml.YAMLError as error:
         _refuse(file, 1, f"not YAML: {str(error).splitlines()[0]}", "correct the file")
-    except (ValueError, OverflowError) as error:    # PyYAML on "\U99999999"
-        _refuse(file, 1, f"not YAML: {error}", "correct the escape in double quotes")
+    except (ValueError, OverflowError):     # PyYAML's chr() on "\U99999999"
+        where = re.search(r"\\U(?!00(0|10))", text)
+        _refuse(file, text.count("\n", 0, where.start()) + 1 if where else 1, "an escape of a character that there is not",
+                "correct it, or use single quotes")
 
 
-_CURES = {
-    "mapping values are not allowed here": "put a value that has ': ' in it in quotes, and check the indentation",
-    "could not find expected ':'": "a key ends with a colon and a space",
-    "found character '%' that cannot start any token": "put the value in quotes",
-    "found character '@' that cannot start any token": "put the value in quotes",
-    "found character '`' that cannot start any token": "put the value in quotes",
-    "found unexpected end of stream": "close the quote",
-}
+# What PyYAML says, by its beginning, and what to do; None: say its own words.
+_BROKEN = (
+    ("mapping values are not allowed here", "a colon where none can be",
+     "put a value that has ': ' in it in quotes, and check the indentation"),
+    ("could not find expected ':'", "a key without its colon", "a key ends with a colon and a space"),
+    ("expected '<document start>'", "this line begins farther to the left than the first one", "indent it like the lines above"),
+    ("expected <block end>", "this line is not indented like the ones around it", "indent it like them"),
+    ("found unexpected end of stream", "a quote that is not closed", "close it"),
+    ("found character", None, "put the value in quotes"),
+    ("expected ',' or", None, "close the bracket"),
+)
+
+
+def _refuse_broken(file, error):
+    """Where something was opened and not closed, the line that matters is the one that opened it."""
+    said = error.problem or error.context or "it cannot be read"
+    mark = error.problem_mark or error.context_mark
+    if error.context_mark and re.search("simple key|flow|quoted", error.context or ""):
+        mark = error.context_mark
+    what, cure = next(((w or said, c) for begin, w, c in _BROKEN if said.startswith(begin)), (said, "correct the line"))
+    _refuse(file, mark.line + 1 if mark else 1, f"not YAML: {what}", cure)
 
 
 def _refuse(file, line, what, cure):
@@ -85,7 +98,7 @@ def _refuse(file, line, what, cure):
 
 def _decode(content, file):
     if len(content) > MAX_BYTES:
-        _refuse(file, 1, f"the file has {len(content)} bytes, more than {MAX_BYTES}", "is it an inventory?")
+        _refuse(file, 1, f"the file has more than {MAX_BYTES} bytes", "is it an inventory?")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

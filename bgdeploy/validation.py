@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import jsonschema
 
+from bgdeploy.clean import mask
 from bgdeploy.did_you_mean import hint, nearest
 from bgdeploy.strict_yaml import Mapping, Scalar, Sequence
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
+_READS_AS = {"int": "a whole number", "float": "a number", "timestamp": "a date", "bool": "true or false"}
 _KIND = {dict: "a mapping", list: "a list", bool: "true or false", type(None): "nothing"}
 
 
@@ -29,7 +31,7 @@ class Problem:
 
     def __str__(self):
         where = show(self.path)
-        return f"{self.line}: " + (f"{where}: " if where else "") + f"{self.what}; {self.cure}"
+        return f"{self.line}: " + (f"{where}: " if where else "") + self.what + (f"; {self.cure}" if self.cure else "")
 
 
 def examine(tree, schema):
@@ -69,7 +71,7 @@ def show(path):
 
 
 def _short(value):
-    text = str(value)
+    text = mask(str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -115,8 +117,8 @@ def _scalar(node, schema, path, problems):
     if "number" in kinds and _NUMBER.fullmatch(node.text):
         return float(node.text) if "." in node.text else int(node.text)
     if schema.get("format") == "version" and node.reads_as != "str":
-        problems.append(Problem(node.line, path, f"{_short(node.text)} without quotes is a {node.reads_as} to other readers of YAML",
-                                f'write "{_short(node.text)}" in quotes'))
+        typed, read = _short(node.text), _READS_AS.get(node.reads_as, node.reads_as)
+        problems.append(Problem(node.line, path, f"{typed} without quotes may be read as {read}", f'write "{typed}" in quotes'))
     return node.text
 
 
@@ -131,10 +133,8 @@ def _word(error, tree):
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [Problem(line_of(tree, path), path + (key,), "is missing", _add(error.schema, key), late=True) for key in missing]
-    if error.validator in ("pattern", "maxLength") and error.parent and error.parent.validator == "propertyNames":
+    if len(error.schema_path) > 1 and error.schema_path[-2] == "propertyNames":
         return [_bad_name(error, tree, path)]
-    if error.validator == "propertyNames":
-        return [_bad_name(cause, tree, path) for cause in error.context] or [_bad_name(error, tree, path)]
     line = line_of(tree, path)
     if error.validator in ("minItems", "minProperties"):
         return [Problem(line, path, "is empty", f"name at least one: it wants {error.schema['description']}")]
@@ -189,10 +189,12 @@ def _bad_value(node, value, schema):
         return f"is {_KIND[type(value)]}", f"it wants {wanted}"
     typed = _short(node.text) if isinstance(node, Scalar) else _short(value)
     kinds = _types(schema)
+    if schema.get("writeOnly"):
+        return "is not right", f"it wants {wanted}, never the secret itself"
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value < 0:
             return f"{typed} is negative", f"it wants {wanted}"
-        return f"{typed} is out of range", _limits(schema, wanted)
+        return f"{typed} is out of range", _limits(value, schema, wanted)
     if "enum" in schema:
         close = nearest(value, schema["enum"])
         return f'"{typed}" is not known', f"did you mean {close}?" if close else f"it wants {wanted}"
@@ -203,16 +205,13 @@ def _bad_value(node, value, schema):
     return (f'"{typed}" is not right' if typed else "is empty"), f"it wants {wanted}"
 
 
-def _limits(schema, wanted):
-    if "anyOf" in schema:
-        return f"it wants {wanted}"
-    low = f"more than {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else f"{schema.get('minimum', 0)} or more"
-    high = f" and at most {schema['maximum']}" if "maximum" in schema else ""
-    return f"it wants {wanted}" if " to " in wanted else f"it wants {wanted}, {low}{high}"
+def _limits(value, schema, wanted):
+    if value > schema.get("maximum", value) and " to " not in wanted:
+        return f"it wants {wanted}, at most {schema['maximum']}"
+    return f"it wants {wanted}" + (f", more than {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else "")
 
 
 def _plain_digits(node, kinds, wanted):
     if isinstance(node, Scalar) and node.quoted and _NUMBER.fullmatch(node.text):
         return f"write {node.text} without quotes"
-    example = "such as 1000" if "number" not in kinds else "such as 1000 or 0.5"
-    return f"it wants {wanted}, {example}"
+    return f"it wants {wanted}" + (", such as 30 or 0.5" if "number" in kinds else "")
