@@ -16,9 +16,9 @@ from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
 from bgdeploy.model import MOVING, NO, YES
 from bgdeploy.outside import exchange
+from bgdeploy.outside.heartbeat_answer import FRESH, words_of
 
 SERVED_BY, VERSION = "x-served-by", "x-version"
-FRESH = 3                   # a node's word holds for so many of its own check intervals
 HEARD = 30.0                # seconds: a stranger silent for longer is gone (its word stays in the app until a restart)
 
 
@@ -49,35 +49,16 @@ def strangers(site, answer):
     return tuple(sorted({w.node for w in answer.balancers if w.node not in named and w.age <= HEARD}))
 
 
-def sessions(nodes, answer, component, host):
-    """Requests that these nodes have open to the instance (scur), or None as soon as one node's count is not known."""
-    counts = []
-    for node in nodes:
-        fresh = [w for w in _witnesses(node, answer, component, host) if w.age <= FRESH * node.interval]
-        if not fresh or None in [w.scur for w in fresh]:
-            return None
-        counts += [w.scur for w in fresh]
-    return sum(counts) if counts else None
-
-
 def _word(node, answer, component, host):
     if answer.since_age is None:
         return None
     said = set()
-    for witness in _witnesses(node, answer, component, host):
+    for witness in words_of(node, answer, _name(component), _name(host)):
         if witness.age > FRESH * node.interval or witness.age >= answer.since_age:
             return None
         word = {"UP": YES, "DOWN": NO, "NOLB": NO}.get(witness.state, MOVING)
         said.add(MOVING if word == YES and witness.weight == 0 else word)
     return None if not said else said.pop() if len(said) == 1 else MOVING
-
-
-def _witnesses(node, answer, component, host):
-    """This node's words about the instance. One process may check it from several backends (LIVE and STANDBY in one, two
-    sites): then the one named COMPONENT/HOST counts; without such a name they must all agree."""
-    mine = [w for w in answer.balancers if w.node == node.name]
-    exact = [w for w in mine if w.name == f"{_name(component)}/{_name(host)}"]
-    return exact or mine
 
 
 def who(site, balancer, component, count, limit=3.0):

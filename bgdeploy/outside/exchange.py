@@ -44,7 +44,7 @@ def ask(address, port, path, *, method="GET", headers=(), body=None, scheme="htt
 
     A GET or HEAD whose connection ended before the first byte is tried once more, within the same limit; anything else never.
 
-    :param limit: seconds for all of it: name, connection, TLS, request, the last byte.
+    :param limit: seconds for all of it: name, connection, TLS, request, the last byte; the time in `tunnel` not counted.
     :param tunnel: a callable (address, port) that returns a connected socket-like object (an SSH channel), or None.
     :raises Lost: refused, reset, too slow, not HTTP, a certificate that does not fit. Never anything else for what the
         other side does; an unreadable ca_file is BadInput; what `tunnel` raises goes through.
@@ -135,7 +135,10 @@ def tls(ca_file, stamp=None):
 def _once(address, port, request, method, cap, deadline, limit, context, name, tunnel):
     line, sent, first, began = None, False, False, time.monotonic()
     try:
-        line = Line(tunnel(address, port) if tunnel else connect(address, port, deadline), deadline)
+        sock = tunnel(address, port) if tunnel else connect(address, port, deadline)
+        if tunnel:      # logging in at the host has a limit of its own
+            deadline += time.monotonic() - began
+        line = Line(sock, deadline)
         if context:
             line = Tls(line, context, name)
         sent = True

@@ -1,384 +1,282 @@
 """A component's heartbeat: read it, flip it. It reports what was answered; what that allows is not decided here.
 
-`docs/heartbeat.md` is the contract. An answer counts as live or standby only if it is exactly that word with status 200
-(what balancers are told to check as well); everything else is None with a sentence that quotes what came.
+The contract is docs/heartbeat.md; what an answer means is in heartbeat_answer.py.
 """
 
 import base64
-import json
-import math
+import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 from bgdeploy.clean import clean
 from bgdeploy.errors import BadInput, Trouble
 from bgdeploy.model import LIVE, STANDBY, Result
-from bgdeploy.outside import exchange
+from bgdeploy.outside import exchange, heartbeat_answer
+from bgdeploy.outside.heartbeat_answer import Answer, Witness
+from bgdeploy.site import Secret
 
-QUOTED = 200                # characters of an answer that a sentence quotes
+__all__ = ["Answer", "Witness", "flip", "read"]
+
 READ_BACK = 0.2             # seconds between two looks after a flip that did not confirm itself
-
-
-@dataclass(frozen=True)
-class Witness:
-    """What one balancer node last told the app about itself (HAProxy's send-state header).
-
-    :param name: "BACKEND/SERVER" as the balancer calls it. :param age: seconds since it was received.
-    :param state: the header's text before its first semicolon: "UP", "DOWN", "UP 1/2", "NOLB".
-    :param scur: sessions that this node has open to the app. :param weight: its weight there now, None if not told.
-    """
-
-    node: str
-    name: str
-    state: str
-    age: float
-    scur: int = None
-    weight: int = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one look at a heartbeat found. None is unknown.
-
-    :param state: live | standby | None. :param why: a sentence if state is None, else "".
-    :param status: the HTTP status of the heartbeat itself, None if no answer came.
-    :param since_age: seconds since the last flip. :param in_flight: business requests and work the app itself reports.
-    """
-
-    state: str = None
-    why: str = ""
-    version: str = None
-    started: str = None
-    in_flight: int = None
-    since_age: float = None
-    balancers: tuple = ()
-    healthy: bool = None
-    status: int = None
+TOKEN_ENV = "BGDEPLOY_HEARTBEAT_TOKEN"
 
 
 def read(site, host, component, shell=None):
     """Look once. Changes nothing; never raises for what a host does.
 
-    :param component: site.Component, or its name. :param shell: ssh.Shell, needed where the heartbeat says via: ssh.
-    :returns: Answer. Two requests for an app with the kit, each within the heartbeat's `timeout`.
+    :param host: site.Host. :param component: site.Component, or its name.
+    :param shell: ssh.Shell, needed where the heartbeat says via: ssh, and to count connections.
+    :returns: Answer, after two requests for an app with the kit, each within the heartbeat's `timeout` (opening the SSH
+        connection not counted).
     """
     component = _component(site, component)
-    h, who = component.heartbeat, f"{component.name} on {host.name}"
+    way = _Way(component, host, shell)
     try:
-        came = _ask(h, host, "GET", h.path, shell, _reading(h))
+        came = way.ask("GET", way.h.path, way.reading())
     except exchange.Lost as lost:
-        return Answer(why=f"{who} ({_where(h, host)}) {_quote(h, lost.why)}")
+        return Answer(why=f"{way.who} ({way.where()}) {way.quote(lost.why)}")
     except Trouble as trouble:
-        return Answer(why=f"{who}: {trouble.sentence}")
-    state, why = _state(h, came, who)
-    if h.detail:
-        return _with_detail(h, host, shell, who, Answer(state, why, status=came.status))
-    version, flaw = _version(h, host, shell) if h.version_path else (None, "")
-    healthy = False if came.status == 503 else None if state is None else True
-    return Answer(state, why or flaw, version, healthy=healthy, status=came.status)
+        return Answer(why=f"{way.who}: {trouble.sentence}")
+    state, why = heartbeat_answer.state(way.h, came, way.who, way.quote)
+    answer = Answer(state, why, status=came.status)
+    answer = _detailed(way, answer) if way.h.detail else _described(way, answer)
+    return _counted(site, way, component, answer)
 
 
 def flip(site, host, component, word, *, run, by, reason, release_version=None, started=None, shell=None):
-    """Tell one instance to be `word` (live or standby). Tried once, on a connection of its own, never repeated.
+    """Tell one instance to be `word` (live or standby). Sent once, never repeated.
 
     With `release_version` and `started` it is compare-and-set: an app with the kit refuses if another process answers;
-    for others the version and the start id are read before and after, and one that changed is put to standby at once.
+    for others version and start id are read before and after, and a process that is another one after it went live is put
+    back to standby at once.
 
-    :returns: Result: ok (it says so itself), failed (it certainly did not, or it says so), unknown (the answer was lost:
-        look again). evidence: {"version", "started"} of the process that was flipped. No secret is in any sentence.
+    :param run, by, reason: told to an app with the kit, which keeps them.
+    :returns: Result. ok: it says so itself. failed: it certainly did not, or it says so. unknown: the answer was lost, look
+        again. evidence: {"version", "started"} of the process that was flipped. No secret is in any sentence.
     """
     component = _component(site, component)
-    h, who, began = component.heartbeat, f"{component.name} on {host.name}", time.monotonic()
+    way, began = _Way(component, host, shell), time.monotonic()
     evidence = {"version": release_version, "started": started}
 
     def ended(outcome, detail=""):
         return Result(host.name, outcome, detail, time.monotonic() - began, evidence)
 
+    guarded = word == LIVE and not way.h.detail
     try:
-        guard = None if h.detail else _Guard(h, host, component, shell, release_version, started)
-        stale = guard.stale() if guard and word == LIVE else ""
+        stale = _stale(way, component, release_version, started) if guarded else ""
         if stale:
-            return ended("failed", f"{who} was not flipped: {stale}")
-        headers = _flipping(h, run, by, reason, release_version, started)
-        said = {LIVE: h.live, STANDBY: h.standby}[word]
-        body = h.flip_body.replace("{word}", said) if h.flip_body else None
-        came = _ask(h, host, h.flip_method, (h.flip_path or h.path).replace("{word}", said), shell, headers, body)
+            return ended("failed", f"{way.who} was not flipped: {stale}")
+        said = {LIVE: way.h.live, STANDBY: way.h.standby}[word]
+        body = way.h.flip_body.replace("{word}", said) if way.h.flip_body else None
+        path = (way.h.flip_path or way.h.path).replace("{word}", said)
+        came = way.ask(way.h.flip_method, path, way.flipping(run, by, reason, release_version, started), body)
     except exchange.Lost as lost:
         if not lost.sent:
-            return ended("failed", f"{who} ({_where(h, host)}) {_quote(h, lost.why)}: it was not flipped")
-        return ended("unknown", f"{who}: the flip to {word} was sent and its answer lost ({_quote(h, lost.why)}); look again")
+            return ended("failed", f"{way.who} ({way.where()}) {way.quote(lost.why)}: it was not flipped")
+        return ended("unknown", f"{way.who}: the flip to {word} was sent and its answer lost ({way.quote(lost.why)}); look again")
     except Trouble as trouble:
-        return ended("failed", f"{who} was not flipped: {trouble.sentence}")
-    outcome, detail = _judged(h, host, component, came, word, who, shell)
-    evidence.update(_tag(came))
-    if outcome == "ok" and guard and word == LIVE:
-        stale = guard.stale()
+        return ended("failed", f"{way.who} was not flipped: {trouble.sentence}")
+    outcome, detail = _judged(way, came, word)
+    evidence.update(heartbeat_answer.tag(came))
+    if outcome == "ok" and guarded:
+        try:
+            stale = _stale(way, component, release_version, started)
+        except Trouble as trouble:
+            return ended("unknown", f"{way.who} says live, and it is not known which process does: {trouble.sentence}")
         if stale:
-            flip(site, host, component, STANDBY, run=run, by=by, reason="restarted while it went live", shell=shell)
-            return ended("failed", f"{who} was put back to standby: {stale}")
+            undone = flip(site, host, component, STANDBY, run=run, by=by, reason="restarted while it went live", shell=shell)
+            outcome, how = "failed", {"ok": "and was put back to standby"}.get(undone.outcome, f"and {undone.detail}")
+            detail = f"{way.who} went live, {how}: {stale}"
     return ended(outcome, detail)
 
 
-class _Guard:
-    """Compare-and-set for an app without the kit, as far as reading before and after can go."""
-
-    def __init__(self, h, host, component, shell, version, started):
-        self.h, self.host, self.service, self.shell, self.version, self.started = h, host, component.service, shell, version, started
-
-    def stale(self):
-        """Why the process is not the one that was meant, or "". Unknown counts as stale only if it can be known."""
-        if self.version and self.h.version_path:
-            version, why = _version(self.h, self.host, self.shell)
-            if version is None:
-                return why
-            if version != self.version and version != self.version.rpartition("-")[0].rpartition(":")[2]:
-                return f"{version} runs, and {self.version} was meant"
-        if self.started and self.shell:
-            argv = ["systemctl", "show", "-p", "InvocationID", self.service]
-            now = self.shell.run(self.host, argv, limit=10).out.decode("ascii", "replace").strip().partition("=")[2]
-            if now != self.started:
-                return f"its service was restarted (start id {clean(now, 40) or 'none'}, and {self.started} was meant)"
-        return ""
+def _detailed(way, answer):
+    """The look with the kit's detail view added. A sick app has one too."""
+    try:
+        came = way.ask("GET", way.h.detail, way.reading())
+    except exchange.Lost as lost:
+        return replace(answer, why=answer.why or f"{way.who}: its detail view {way.quote(lost.why)}")
+    except Trouble as trouble:
+        return replace(answer, why=answer.why or f"{way.who}: {trouble.sentence}")
+    detail = heartbeat_answer.document(came)
+    if detail is None:
+        why = f"{way.who}: its detail view answers {heartbeat_answer.quoted(came, way.quote)}, and JSON is expected"
+        return replace(answer, why=answer.why or why)
+    return heartbeat_answer.detailed(answer, detail, way.who)
 
 
-def _judged(h, host, component, came, word, who, shell):
+def _described(way, answer):
+    """The look at an app without the kit: its version where the inventory names a path for it."""
+    version, why = _version(way) if way.h.version_path else (None, "")
+    healthy = False if answer.status == 503 else None if answer.state is None else True
+    return replace(answer, version=version, why=answer.why or why, healthy=healthy)
+
+
+def _counted(site, way, component, answer):
+    """The look with requests in flight as the inventory wants them known; with `none` they are not known."""
+    if way.h.in_flight == "kit":
+        return replace(answer, counted_by="kit" if answer.in_flight is not None else "")
+    count = None
+    if way.h.in_flight == "balancer":
+        count = heartbeat_answer.sessions(site.live.nodes, answer, component.name, way.host.name)
+    elif way.h.in_flight == "connections" and way.shell is not None:
+        count = _connections(site, way, component.port or way.h.port)
+    return replace(answer, in_flight=count, counted_by=way.h.in_flight if count is not None else "")
+
+
+def _connections(site, way, port):
+    """Established TCP connections to the component's port on its host, STANDBY's own not counted; None if not known.
+
+    A kept connection without a request counts too: what is counted too much only makes a drain wait.
+    """
+    try:
+        answer = way.shell.run(way.host, ["ss", "-Htn", "state", "established", f"( sport = :{port} )"], limit=way.h.timeout + 5)
+    except Trouble:
+        return None
+    if answer.exit != 0:
+        return None
+    lines = [line.split() for line in answer.out.decode("ascii", "replace").splitlines() if line.strip()]
+    quiet = {node.address.strip("[]") for node in site.standby.nodes}
+    return sum(1 for line in lines if _address(line[-1]) not in quiet)
+
+
+def _address(text):
+    """ss's "10.0.0.1:80", "[fd00::1]:80" or "[::ffff:10.0.0.1]:80" without port."""
+    return text.rpartition(":")[0].strip("[]").removeprefix("::ffff:").partition("%")[0]
+
+
+def _stale(way, component, version, started):
+    """Why the process that answers is not the one that was meant, or "". For an app without the kit. Raises NoAnswer."""
+    if version and way.h.version_path:
+        found, why = _version(way)
+        if found is None:
+            return why
+        if found not in (version, version.rpartition("-")[0], version.rpartition("-")[0].rpartition(":")[2]):
+            return f"{found} runs, and {version} was meant"
+    if started and way.shell:
+        answer = way.shell.run(way.host, ["systemctl", "show", "-p", "InvocationID", component.service], limit=10)
+        now = answer.out.decode("ascii", "replace").strip().partition("=")[2]
+        if now != started:
+            return f"its service was restarted (its start id is {clean(now, 40) or 'unknown'}, and {started} was meant)"
+    return ""
+
+
+def _version(way):
+    """(version, why) from an app without the kit: the pattern's first group, or all that it matched."""
+    try:
+        came = way.ask("GET", way.h.version_path, way.reading())
+    except exchange.Lost as lost:
+        return None, f"{way.who}: {way.h.version_path} {way.quote(lost.why)}"
+    except Trouble as trouble:
+        return None, trouble.sentence
+    text = came.body[:4096].decode("utf-8", "replace").strip()      # capped: the pattern is the site's, the text is not
+    match = re.search(way.h.version_pattern or r"\S+", text) if came.status == 200 else None
+    found = heartbeat_answer.token(match[1] if match.re.groups else match[0]) if match else None
+    quoted = heartbeat_answer.quoted(came, way.quote)
+    return (found, "") if found else (None, f"{way.who}: {way.h.version_path} answers {quoted}, and no version is in it")
+
+
+def _judged(way, came, word):
     """(outcome, detail) of an answer to a flip."""
-    quoted = f"{came.status} {_quoted_body(h, came)}"
+    who, quoted = way.who, heartbeat_answer.quoted(came, way.quote)
     if 300 <= came.status < 400:
-        where = _quote(h, came.headers.get("location", "nowhere"))
-        return "failed", f"{who}: {came.status} to {where}: correct the path in the inventory"
+        return "failed", f"{who}: {heartbeat_answer.redirected(came, way.quote)}"
     if came.status in (401, 403):
-        return "failed", f"{who}: token refused ({quoted}); compare the token in the inventory with the one on the host"
+        return "failed", f"{who}: token refused ({quoted}); compare the token that the inventory names with the host's"
     if came.status == 412:
         return "failed", f"{who} is not the process that was meant; it answers {quoted}"
     if came.status // 100 == 2:
-        if h.detail and came.whole and _word(h, came) == word:
+        if way.h.detail and came.whole and heartbeat_answer.word(way.h, came) == word:
             return "ok", ""
-        return _read_back(h, host, word, who, shell, quoted)
+        return _read_back(way, word, quoted, patience=way.h.timeout)
     if came.status >= 500:
-        outcome, detail = _read_back(h, host, word, who, shell, quoted, patience=0)
-        return ("failed" if outcome == "failed" else "unknown"), detail or f"{who} answered {quoted} to the flip; look again"
-    return "failed", f"{who} refused the flip: {quoted}"
+        outcome, detail = _read_back(way, word, quoted, patience=0)
+        return ("failed" if outcome == "failed" else "unknown"), detail or f"{who} answers {quoted} to the flip; look again"
+    return "failed", f"{who} refuses the flip: {quoted}"
 
 
-def _read_back(h, host, word, who, shell, quoted, patience=None):
-    """What the heartbeat says after a flip that did not confirm itself; an app may need a moment, `timeout` at most."""
-    until = time.monotonic() + (h.timeout if patience is None else patience)
+def _read_back(way, word, quoted, patience):
+    """What the heartbeat says after a flip that did not confirm itself. :param patience: seconds that the app may need."""
+    until = time.monotonic() + patience
     while True:
         try:
-            state, why = _state(h, _ask(h, host, "GET", h.path, shell, _reading(h)), who)
-        except (exchange.Lost, Trouble) as trouble:
-            state, why = None, _quote(h, getattr(trouble, "why", None) or getattr(trouble, "sentence", ""))
+            state, why = heartbeat_answer.state(way.h, way.ask("GET", way.h.path, way.reading()), way.who, way.quote)
+        except exchange.Lost as lost:
+            state, why = None, f"{way.who} {way.quote(lost.why)}"
+        except Trouble as trouble:
+            state, why = None, trouble.sentence
         if state == word:
             return "ok", ""
         if time.monotonic() >= until:
             break
         time.sleep(READ_BACK)
     if state is None:
-        return "unknown", f"{who} answered {quoted} to the flip, and then its heartbeat is not known: {why}"
-    return "failed", f"{who} answered {quoted} to the flip, and its heartbeat still says {state}"
+        return "unknown", f"{way.who} answered {quoted} to the flip, and then its heartbeat is not known: {why}"
+    return "failed", f"{way.who} answered {quoted} to the flip, and its heartbeat still says {state}"
 
 
-def _state(h, came, who):
-    """(state, why) of an answer to the heartbeat's GET."""
-    if came.status == 503:
-        return None, f"{who} calls itself sick: 503 {_quoted_body(h, came)}"
-    if 300 <= came.status < 400:
-        where = _quote(h, came.headers.get("location", "nowhere"))
-        return None, f"{who} redirects: {came.status} to {where}: correct the path in the inventory"
-    if came.status == 403 and not h.host_header:
-        return None, f"{who} answers 403 {_quoted_body(h, came)}; if it checks the Host header, name one (host_header)"
-    if came.status != 200:
-        return None, f"{who} answers {came.status} {_quoted_body(h, came)}"
-    if not came.whole:
-        return None, f"{who} answers {_quoted_body(h, came)}, not whole: {came.flaw}"
-    coding = came.headers.get("content-encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):
-        return None, f"{who} answers in {clean(coding, 20)} though nobody asked: a balancer will not understand it either"
-    state = _word(h, came)
-    if state is None:
-        return None, f"{who} answers {_quoted_body(h, came)}; exactly {h.live} or {h.standby} is expected"
-    return state, ""
+class _Way:
+    """The way to one component's heartbeat on one host: how to ask, with what headers, and what never to repeat."""
 
+    def __init__(self, component, host, shell):
+        self.h, self.host, self.shell, self.who = component.heartbeat, host, shell, f"{component.name} on {host.name}"
 
-def _word(h, came):
-    """live, standby, or None: the whole body and nothing else, but for one line end and a byte order mark."""
-    text = came.body.removeprefix(b"\xef\xbb\xbf")
-    if h.json_key:
-        said = _by_key(text, h.json_key)
-        if said is None:
-            return None
-    else:
-        try:
-            said = text.decode("utf-8")
-        except UnicodeDecodeError:
-            return None
-        said = said[:-2] if said.endswith("\r\n") else said.removesuffix("\n")
-    words = {h.live: LIVE, h.standby: STANDBY}
-    if h.ignore_case and said.isascii():
-        words, said = {word.lower(): state for word, state in words.items()}, said.lower()
-    return words.get(said)
+    def ask(self, method, path, headers, body=None):
+        h = self.h
+        return exchange.ask(self.host.address, h.port, path, method=method, headers=headers, body=body, scheme=h.scheme,
+                            host_header=h.host_header, ca_file=h.ca_file, limit=h.timeout,
+                            tunnel=self._tunnel if h.via == "ssh" else None)
 
-
-def _by_key(text, key):
-    """The scalar at a dotted key of a JSON object, as text; None if it is not there, not a scalar, or there twice."""
-    document = _json(text)
-    for part in key.split("."):
-        if not isinstance(document, dict) or part not in document:
-            return None
-        document = document[part]
-    if isinstance(document, bool):
-        return "true" if document else "false"
-    return document if isinstance(document, str) else str(document) if isinstance(document, int) else None
-
-
-def _json(text):
-    def once(pairs):
-        if len(dict(pairs)) < len(pairs):
-            raise ValueError("a key twice")
-        return dict(pairs)
-
-    try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=once)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _with_detail(h, host, shell, who, answer):
-    """The kit's detail view added. If it names another state than the heartbeat, a flip fell between: unknown this time."""
-    try:
-        came = _ask(h, host, "GET", h.detail, shell, _reading(h))
-    except exchange.Lost as lost:
-        return Answer(answer.state, answer.why or f"{who}: its detail view {_quote(h, lost.why)}", status=answer.status)
-    except Trouble as trouble:
-        return Answer(answer.state, answer.why or f"{who}: {trouble.sentence}", status=answer.status)
-    detail = _json(came.body) if came.status == 200 and came.whole else None
-    if not isinstance(detail, dict):
-        why = f"{who}: its detail view answers {came.status} {_quoted_body(h, came)}, and JSON is expected"
-        return Answer(answer.state, answer.why or why, status=answer.status)
-    state, why, healthy = answer.state, answer.why, detail.get("healthy")
-    if state is not None and detail.get("state") in (LIVE, STANDBY) and detail["state"] != state:
-        state, why = None, f"{who} says {state} and its detail view {detail['state']}; look again"
-    witnesses = tuple(w for w in map(_witness, _list(detail.get("balancers"))) if w)
-    return Answer(state, why, _token(detail.get("version")), _token(detail.get("start")), _in_flight(detail),
-                  _seconds(detail.get("since_age")), witnesses, healthy if isinstance(healthy, bool) else None, answer.status)
-
-
-def _witness(entry):
-    if not isinstance(entry, dict):
-        return None
-    node, name, state, age = (entry.get("node"), entry.get("name"), entry.get("state"), _seconds(entry.get("age")))
-    if not (isinstance(node, str) and isinstance(state, str) and age is not None):
-        return None
-    return Witness(clean(node, 80), clean(name, 120) if isinstance(name, str) else "", clean(state, 40), age,
-                   _count(entry.get("scur")), _count(entry.get("weight")))
-
-
-def _in_flight(detail):
-    """Requests in flight and the app's own work; None as soon as one of them is told and not understood."""
-    flying, busy = _count(detail.get("in_flight")), detail.get("busy", 0)
-    busy = int(busy) if isinstance(busy, bool) else 0 if busy is None else _count(busy)
-    return None if flying is None or busy is None else flying + busy
-
-
-def _list(value):
-    return value[:100] if isinstance(value, list) else []
-
-
-def _count(value):
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
-
-
-def _seconds(value):
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-    return float(value) if good and value < 1e12 else None
-
-
-def _token(value):
-    """A version or a start id: printable ASCII without spaces, as systemd and RPM write them."""
-    return value if isinstance(value, str) and re.fullmatch(r"[!-~]{1,128}", value) else None
-
-
-def _version(h, host, shell):
-    """(version, why) from an app without the kit: the pattern's first group, or all that it matched."""
-    try:
-        came = _ask(h, host, "GET", h.version_path, shell, _reading(h))
-    except exchange.Lost as lost:
-        return None, f"{h.version_path} {_quote(h, lost.why)}"
-    except Trouble as trouble:
-        return None, trouble.sentence
-    text = came.body[:4096].decode("utf-8", "replace")
-    match = re.search(h.version_pattern, text) if h.version_pattern and came.status == 200 else None
-    found = _token((match[1] if match.re.groups else match[0]) if match else text.strip() if came.status == 200 else None)
-    if found is None or (h.version_pattern and not match):
-        return None, f"{h.version_path} answers {came.status} {_quoted_body(h, came)}, and no version is in it"
-    return found, ""
-
-
-def _ask(h, host, method, path, shell, headers, body=None):
-    tunnel = None
-    if h.via == "ssh":
-        if shell is None:
+    def _tunnel(self, _, port):
+        if self.shell is None:
             raise BadInput("via: ssh needs the SSH port, and none was given")
+        return self.shell.tunnel(self.host, "127.0.0.1", port)
 
-        def tunnel(address, port):
-            return shell.tunnel(host, "127.0.0.1", port)
-    return exchange.ask(host.address, h.port, path, method=method, headers=headers, body=body, scheme=h.scheme,
-                        host_header=h.host_header, ca_file=h.ca_file, limit=h.timeout, tunnel=tunnel)
+    def where(self):
+        by_ssh = self.h.via == "ssh"
+        return exchange.authority("127.0.0.1" if by_ssh else self.host.address, self.h.port) + (" by SSH" if by_ssh else "")
 
+    def reading(self):
+        return tuple(self.h.headers) + self._basic()
 
-def _reading(h):
-    return tuple(h.headers) + _basic(h)
+    def flipping(self, run, by, reason, version, started):
+        """A flip's headers. Basic auth and a token both want Authorization: the token wins, as it is the one that flips."""
+        token = self._token()
+        proof = (("Authorization", "Bearer " + exchange.reveal(token, "the heartbeat token")),) if token else self._basic()
+        named = {name.lower() for name, _ in self.h.flip_headers}
+        headers = [pair for pair in tuple(self.h.headers) + proof if pair[0].lower() not in named] + list(self.h.flip_headers)
+        if self.h.detail:
+            told = (("X-Bgdeploy-Run", run), ("X-Bgdeploy-By", by), ("X-Bgdeploy-Reason", reason))
+            headers += [(name, " ".join(clean(value or "", 200).split())) for name, value in told]
+            if version and started:
+                headers.append(("If-Match", f'"{version}/{started}"'))
+        if self.h.flip_body and "content-type" not in {name.lower() for name, _ in headers}:
+            headers.append(("Content-Type", "text/plain"))
+        return tuple(headers)
 
+    def quote(self, text):
+        """Text of the other side as a sentence may carry it: our own secrets cut out (an app may echo them), cleaned, capped."""
+        for secret in (self._token(), self.h.password):
+            try:
+                known = exchange.reveal(secret, "") if secret else ""
+            except BadInput:
+                continue
+            for form in (known, base64.b64encode(f"{self.h.user}:{known}".encode()).decode()) if known else ():
+                text = text.replace(form, "***")
+        text = " ".join(clean(text, 4 * heartbeat_answer.QUOTED).split())
+        return text if len(text) <= heartbeat_answer.QUOTED else text[:heartbeat_answer.QUOTED] + "..."
 
-def _basic(h):
-    if not h.user:
-        return ()
-    password = exchange.reveal(h.password, f"password of {h.user}") if h.password else ""
-    return (("Authorization", "Basic " + base64.b64encode(f"{h.user}:{password}".encode()).decode()),)
+    def _token(self):
+        """The secret that flips: the inventory's, else the one that the environment names; None: there is none."""
+        file = os.environ.get(TOKEN_ENV + "_FILE")
+        return self.h.token or (Secret(env=TOKEN_ENV) if os.environ.get(TOKEN_ENV) else Secret(file=file) if file else None)
 
-
-def _flipping(h, run, by, reason, version, started):
-    """A flip's headers. Basic auth and a token both want Authorization: the token wins, as it is the one that flips."""
-    token = (("Authorization", "Bearer " + exchange.reveal(h.token, "heartbeat token")),) if h.token else _basic(h)
-    names = {name.lower() for name, _ in h.flip_headers}
-    headers = [pair for pair in tuple(h.headers) + token if pair[0].lower() not in names] + list(h.flip_headers)
-    if h.detail:
-        headers += [("X-Bgdeploy-Run", run), ("X-Bgdeploy-By", by), ("X-Bgdeploy-Reason", reason)]
-        if version and started:
-            headers.append(("If-Match", f'"{version}/{started}"'))
-    if h.flip_body and "content-type" not in {name.lower() for name, _ in headers}:
-        headers.append(("Content-Type", "text/plain"))
-    return tuple((name, clean(str(value or ""), 200).replace("\n", " ") if name.startswith("X-Bgdeploy") else value)
-                 for name, value in headers)
-
-
-def _tag(came):
-    """{"version", "started"} of the process that answered, from the kit's ETag "VERSION/START"; {} if it has none."""
-    version, slash, started = came.headers.get("etag", "").strip('"').rpartition("/")
-    return {"version": version, "started": started} if slash and _token(version) and _token(started) else {}
-
-
-def _quoted_body(h, came):
-    return '"' + _quote(h, came.body.decode("utf-8", "replace").strip()) + '"'
-
-
-def _quote(h, text):
-    """Text of the other side as a sentence may carry it: our own secrets cut out (an app may echo them), cleaned, capped."""
-    for secret, what in ((h.token, "token"), (h.password, "password")):
-        try:
-            known = exchange.reveal(secret, what) if secret else ""
-        except BadInput:
-            continue
-        for form in (known, base64.b64encode(f"{h.user}:{known}".encode()).decode()) if known else ():
-            text = text.replace(form, "***")
-    text = " ".join(clean(text, 4 * QUOTED).split())
-    return text if len(text) <= QUOTED else text[:QUOTED] + "..."
-
-
-def _where(h, host):
-    return exchange.authority("127.0.0.1" if h.via == "ssh" else host.address, h.port) + (" by SSH" if h.via == "ssh" else "")
+    def _basic(self):
+        if not self.h.user:
+            return ()
+        password = exchange.reveal(self.h.password, f"the password of {self.h.user}") if self.h.password else ""
+        return (("Authorization", "Basic " + base64.b64encode(f"{self.h.user}:{password}".encode()).decode()),)
 
 
 def _component(site, component):

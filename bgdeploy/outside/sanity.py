@@ -104,12 +104,10 @@ def _flaw(wanted, came, version, runs):
     text = came.body.decode("utf-8", "replace")
     if wanted.text is not None and wanted.text not in text:
         return f"the text {wanted.text!r} expected, {_quote(came.body)} came"
-    if wanted.header:
-        name, value = wanted.header[0], wanted.header[1] if len(wanted.header) > 1 else None
+    for name, value in wanted.header:
         got = came.headers.get(name.lower())
-        if got is None or (value not in (None, "") and got != value):
-            shown = "no such header" if got is None else _quote(got.encode())
-            return f"the header {name}: {value or 'anything'} expected, {shown} came"
+        if got != value:
+            return f"the header {name}: {value} expected, {'no such header' if got is None else _quote(got.encode())} came"
     if not came.whole and came.flaw and not came.flaw.startswith("longer"):
         return f"a whole answer expected, {came.flaw}"
     return ""
