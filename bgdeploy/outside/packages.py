@@ -1,0 +1,222 @@
+"""The RPM repository: which versions it has, and publishing one more. The hosts' dnf reads the same files.
+
+Facts: the file name of an RPM has no epoch (rpm#2384), so packages with one lie in a folder of their own; a version that was
+published is never replaced, because hosts that have its metadata would fail on the checksum.
+"""
+
+import os
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from bgdeploy import packaging, versions
+from bgdeploy.errors import BadInput, NoAnswer, Refused
+from bgdeploy.outside import repodata, rpmfile
+
+CONNECT, READ, WHOLE = 3.0, 5.0, 60.0       # seconds; dnf on a host would need 103 to notice a silent repository (measured)
+MOST_REPOMD, MOST_PACKED = 1 << 20, 128 << 20
+KEY_FILE = "RPM-GPG-KEY-bgdeploy"
+
+
+@dataclass(frozen=True)
+class Published:
+    """:param full: "[EPOCH:]VERSION-RELEASE". :param new: False: the very same content was there already."""
+
+    name: str
+    full: str
+    file: str
+    new: bool
+
+
+def available(site, package):
+    """Ask the repository which versions of a package it has, as the hosts would see it. Changes nothing.
+
+    :returns: list of "VERSION-RELEASE" (epoch in front if not 0), newest first by RPM's order; [] if it has none.
+    :raises NoAnswer: it does not answer, in seconds (a silent one too), or with something that is no repository.
+    """
+    url = _url(site)
+    with requests.Session() as session:
+        session.trust_env = False       # neither the shell's proxies nor ~/.netrc
+        for last in (False, True):
+            part = repodata.parts(_get(session, url + "/repodata/repomd.xml", MOST_REPOMD), url)["primary"]
+            try:
+                packed = _get(session, f"{url}/{part.href}", MOST_PACKED)
+                found = repodata.packages(packed, part, url, package)
+                break
+            except NoAnswer:
+                # Somebody published between the two requests; once more from the beginning settles it.
+                if last:
+                    raise
+    return sorted({listed.full for listed in found}, key=versions.key, reverse=True)
+
+
+def publish(site, component_name, version, *, iteration=None, description_file=None, say=print):
+    """Build, sign and publish one version of a component (or of a package that is no component, such as bgdeploy-host).
+
+    :param version: as typed: "2.0.0", "1:2.0", "2.0.0~rc1", or with its release "2.0.0-2".
+    :param iteration: RPM's release, "1" if neither it nor the version says so.
+    :param description_file: how it is packaged (docs/packaging.md); None: packaging/NAME.yml of the project.
+    :param say: called with one sentence for each warning.
+    :returns: Published. :raises BadInput: version or description; Refused: this version is there with other content, the site
+        does not publish; Failed: FPM, rpmsign or createrepo_c said no.
+    """
+    directory, full = _directory(site), _full(version, iteration)
+    component = site.component(component_name)
+    if component is None and description_file is None:
+        raise BadInput(f"there is no component {component_name} in {site.file}; it has {', '.join(c.name for c in site.components)}")
+    description = packaging.load(description_file or Path(site.base, "packaging", f"{component_name}.yml"))
+    package = component.package if component else component_name
+    if description.name != package:
+        raise BadInput(f"{description.file} describes {description.name}, and {component_name} is the package {package}")
+    for sentence in packaging.warnings(description, full):
+        say(f"warning: {sentence}")
+    with tempfile.TemporaryDirectory(prefix="bgdeploy-publish-") as work:
+        built = Path(rpmfile.build(description, full, work, cache=_cache(site)))
+        epoch = versions.parts(full)[0]
+        target = Path(directory, f"epoch-{epoch}" if epoch else "", built.name)
+        with repodata.alone(directory):
+            if target.exists():
+                return _again(directory, target, built, description.name, full)
+            _refuse_equal(directory, description.name, full)
+            if site.repository.gpg_name:
+                rpmfile.sign(built, _gpg_home(site), site.repository.gpg_name)
+                _stop_agent(site)
+            else:
+                say("warning: the inventory names no gpg_name, so the package is not signed and hosts with gpgcheck refuse it")
+            repodata.place(built, target)
+            repodata.renew(directory)
+    return Published(description.name, full, str(target), True)
+
+
+def prepare_repository(site):
+    """Make the site's repository and its signing key if they are not there: an empty repository that dnf can read, and the key's
+    public half in it as RPM-GPG-KEY-bgdeploy. What is there stays.
+    """
+    directory = _directory(site, make=True)
+    with repodata.alone(directory):
+        if site.repository.gpg_name:
+            _make_key(site, directory)
+        if not Path(directory, "repodata/repomd.xml").exists():
+            repodata.renew(directory)
+
+
+def _again(directory, target, built, name, full):
+    if rpmfile.content(target) != rpmfile.content(built):
+        raise Refused(f"{name}-{full} is in {directory} with other content, and hosts may have it: a published version is never "
+                      "replaced; raise --iteration", f"invoke publish --component {name} --version {full.rpartition('-')[0]} --iteration "
+                      f"{_next_release(full)}")
+    if not any(listed.href == str(target.relative_to(directory)) for listed in repodata.read(directory, name)):
+        repodata.renew(directory)       # a publisher was killed between the two
+    return Published(name, full, str(target), False)
+
+
+def _refuse_equal(directory, name, full):
+    """1.0 and 1.00 are one version to RPM: the second would never be installed over the first."""
+    for listed in repodata.read(directory, name) if Path(directory, "repodata/repomd.xml").exists() else []:
+        if listed.full != full and versions.compare(listed.full, full) == 0:
+            raise Refused(f"{name} {full} and {listed.full}, which is there, are one version to RPM: raise the version or --iteration")
+
+
+def _full(version, iteration):
+    checked = versions.check(version)
+    epoch, plain, release = versions.parts(checked)
+    if release and iteration and release != str(iteration):
+        raise BadInput(f"the version {version} ends with release {release}, and --iteration says {iteration}: give one of the two")
+    return versions.check(f"{str(epoch) + ':' if epoch else ''}{plain}-{release or iteration or 1}")
+
+
+def _next_release(full):
+    release = full.rpartition("-")[2]
+    return int(release) + 1 if release.isdigit() else release + ".1"
+
+
+def _get(session, url, most):
+    """The whole answer, capped in size and in time from beginning to end; a redirect is not followed."""
+    timer, late = None, threading.Event()
+    try:
+        with session.get(url, timeout=(CONNECT, READ), stream=True, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
+            if answer.status_code != 200:
+                where = f" to {answer.headers.get('Location', '')[:200]}" if answer.is_redirect else ""
+                raise NoAnswer(f"the repository answers {answer.status_code}{where} for {url}: repository.url in the inventory must be "
+                               "the folder that has repodata/")
+            timer = threading.Timer(WHOLE, lambda: (late.set(), answer.raw.close()))
+            timer.daemon = True
+            timer.start()
+            content = answer.raw.read(most + 1, decode_content=False)
+    except (requests.RequestException, OSError, ValueError) as problem:
+        raise NoAnswer(f"the repository {url} does not answer ({_short(problem)})") from None
+    except Exception as problem:
+        # urllib3's own errors pass through `raw` as they are
+        if not type(problem).__module__.startswith("urllib3"):
+            raise
+        raise NoAnswer(f"the repository {url} broke off ({_short(problem)})") from None
+    finally:
+        if timer:
+            timer.cancel()
+    if late.is_set():
+        raise NoAnswer(f"the repository {url} took longer than {WHOLE:.0f} s for its metadata")
+    if len(content) > most:
+        raise NoAnswer(f"{url} is larger than {most >> 20} MB")
+    return content
+
+
+def _short(problem):
+    inner = getattr(problem, "args", None) and problem.args[0]
+    reason = getattr(inner, "reason", None) or problem
+    return f"{type(problem).__name__}: {str(reason).split('>: ')[-1][:200]}"
+
+
+def _url(site):
+    if not site.repository:
+        raise BadInput(f"{site.file} has no repository: it needs repository: {{url: ...}} to know which versions there are")
+    return site.repository.url.rstrip("/")
+
+
+def _directory(site, make=False):
+    if not site.repository or not site.repository.directory:
+        raise Refused(f"{site.file} has no repository.directory: this site only reads its repository and does not publish")
+    directory = site.repository.directory
+    if make:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+    elif not Path(directory).is_dir():
+        raise Refused(f"the repository's folder {directory} is not there", "invoke lab.up" if site.lab is not None else f"mkdir -p {directory}")
+    return directory
+
+
+def _cache(site):
+    return os.environ.get("BGDEPLOY_CACHE") or Path(site.base, ".cache")
+
+
+def _gpg_home(site):
+    return site.repository.gpg_home or os.environ.get("GNUPGHOME") or Path.home() / ".gnupg"
+
+
+def _make_key(site, directory):
+    home, name = Path(_gpg_home(site)), site.repository.gpg_name
+    environment = {**os.environ, "GNUPGHOME": str(home)}
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    gpg = ["gpg", "--batch", "--quiet"]
+    try:
+        if subprocess.run([*gpg, "--list-secret-keys", name], env=environment, capture_output=True, stdin=subprocess.DEVNULL).returncode:
+            rpmfile.run([*gpg, "--passphrase", "", "--quick-generate-key", name, "rsa3072", "sign", "never"],
+                        f"no signing key could be made in {home}", env=environment)
+        exported = rpmfile.run([*gpg, "--armor", "--export", name], f"the key {name} could not be exported", env=environment)
+        public = Path(directory, KEY_FILE)
+        if not public.exists() or public.read_text() != exported:
+            beside = public.with_name("." + public.name)
+            beside.write_text(exported)
+            beside.chmod(0o644)
+            os.replace(beside, public)
+    finally:
+        _stop_agent(site)
+
+
+def _stop_agent(site):
+    """gpg leaves an agent running for its home folder; nothing of ours stays behind."""
+    if site.repository.gpg_home:
+        subprocess.run(["gpgconf", "--kill", "gpg-agent"], env={**os.environ, "GNUPGHOME": str(site.repository.gpg_home)},
+                       capture_output=True, stdin=subprocess.DEVNULL)

@@ -1,0 +1,204 @@
+"""A repository's metadata: read from its XML, and written so that a reader never sees half of it. No network here."""
+
+import bz2
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import shutil
+import subprocess
+import tempfile
+import xml.etree.ElementTree as tree
+from dataclasses import dataclass
+from pathlib import Path
+
+from bgdeploy.errors import NoAnswer
+from bgdeploy.outside import rpmfile
+
+REPO, COMMON = "{http://linux.duke.edu/metadata/repo}", "{http://linux.duke.edu/metadata/common}"
+MOST_XML = 512 << 20        # bytes of unpacked primary metadata: a large distribution has about 100 MB
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One package as the metadata has it. :param full: "[EPOCH:]VERSION-RELEASE"."""
+
+    name: str
+    full: str
+    architecture: str
+    href: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of the metadata, named by repomd.xml."""
+
+    kind: str
+    href: str
+    checksum: str           # "" unless it is SHA-256
+    size: int
+
+
+def parts(repomd, where):
+    """:returns: {kind: Part} of a repomd.xml. :raises NoAnswer: it is none."""
+    found = {}
+    for entry in _xml(repomd, where).iter(REPO + "data"):
+        location, checksum, size = (entry.find(REPO + name) for name in ("location", "checksum", "size"))
+        if location is not None:
+            found[entry.get("type")] = Part(entry.get("type"), location.get("href", ""), checksum.text.strip()
+                                            if checksum is not None and checksum.get("type") == "sha256" and checksum.text else "",
+                                            int(size.text) if size is not None and (size.text or "").strip().isdigit() else 0)
+    if "primary" not in found:
+        raise NoAnswer(f"{where} names no primary metadata: it is no RPM repository")
+    return found
+
+
+def packages(packed, part, where, only=None):
+    """The packages of a primary metadata file.
+
+    :param packed: the file's bytes. :param part: its Part (for compression and checksum). :param only: a package's name.
+    :returns: list of Listed. :raises NoAnswer: wrong checksum, too large, no XML, a compression nobody here knows.
+    """
+    if part.checksum and hashlib.sha256(packed).hexdigest() != part.checksum:
+        raise NoAnswer(f"{where}: {part.href} is not the file that repomd.xml names (other checksum)")
+    found = []
+    try:
+        with _unpack(packed, part.href, where) as stream:
+            for _, entry in tree.iterparse(_Capped(stream, where)):
+                if entry.tag != COMMON + "package":
+                    continue
+                name, version, location = entry.findtext(COMMON + "name"), entry.find(COMMON + "version"), entry.find(COMMON + "location")
+                if version is not None and (only is None or name == only) and entry.findtext(COMMON + "arch") != "src":
+                    epoch, full = version.get("epoch") or "0", f"{version.get('ver')}-{version.get('rel')}"
+                    found.append(Listed(name, full if epoch == "0" else f"{epoch}:{full}", entry.findtext(COMMON + "arch") or "",
+                                        location.get("href", "") if location is not None else ""))
+                entry.clear()
+    except (tree.ParseError, OSError, EOFError, lzma.LZMAError) as problem:
+        raise NoAnswer(f"{where}: {part.href} cannot be read ({problem})") from None
+    return found
+
+
+def read(folder, only=None):
+    """:returns: what the metadata of a repository on this machine lists."""
+    listed = parts(Path(folder, "repodata/repomd.xml").read_bytes(), str(folder))
+    part = listed["primary"]
+    return packages(Path(folder, part.href).read_bytes(), part, str(folder), only)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """One publisher at a time on this repository; others wait. A killed one leaves no lock behind."""
+    with open(Path(folder, ".publish.lock"), "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def place(rpm, target):
+    """Put a finished RPM file into the repository under its name, whole or not at all."""
+    target.parent.mkdir(exist_ok=True)
+    beside = target.with_name(f".{target.name}.new")       # no name that createrepo_c would take
+    shutil.copyfile(rpm, beside)
+    beside.chmod(0o644)
+    _sync(beside)
+    os.replace(beside, target)
+    _sync(target.parent)
+
+
+def renew(folder):
+    """Write the metadata of all RPM files below `folder`. To be called by whoever holds `alone`.
+
+    Every file but repomd.xml has its checksum in its name, so old and new lie side by side; repomd.xml is renamed last, and what
+    the one before it named stays for readers that are under way.
+    """
+    folder = Path(folder)
+    repodata = folder / "repodata"
+    with tempfile.TemporaryDirectory(prefix=".repodata-", dir=folder) as work:
+        words = ["createrepo_c", "--quiet", "--no-database", "--general-compress-type=gz", "--excludes=*/.*", "--outputdir", work]
+        if (repodata / "repomd.xml").exists():
+            words += ["--update", "--update-md-path", str(folder)]
+        rpmfile.run([*words, str(folder)], f"the metadata of {folder} could not be made")
+        repodata.mkdir(exist_ok=True)
+        keep = {path.name for path in Path(work, "repodata").iterdir()} | _named(repodata)
+        for path in sorted(Path(work, "repodata").iterdir(), key=lambda path: path.name == "repomd.xml"):
+            path.chmod(0o644)
+            _sync(path)
+            os.replace(path, repodata / path.name)
+    _sync(repodata)
+    for path in repodata.iterdir():
+        if path.name not in keep:
+            path.unlink()
+
+
+def _named(repodata):
+    try:
+        return {Path(part.href).name for part in parts((repodata / "repomd.xml").read_bytes(), str(repodata)).values()}
+    except (OSError, NoAnswer):
+        return set()
+
+
+def _xml(content, where):
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
+        raise NoAnswer(f"{where} declares XML entities, which repository metadata never does")
+    try:
+        return tree.fromstring(content)
+    except tree.ParseError as problem:
+        raise NoAnswer(f"{where} is no XML ({problem}): is a repository there, or a login page?") from None
+
+
+def _unpack(packed, name, where):
+    stream = io.BytesIO(packed)
+    if name.endswith(".gz"):
+        return gzip.open(stream)
+    if name.endswith((".xz", ".lzma")):
+        return lzma.open(stream)
+    if name.endswith(".bz2"):
+        return bz2.open(stream)
+    if name.endswith(".zst"):
+        return _Zstd(packed, where)
+    return stream
+
+
+class _Zstd(contextlib.AbstractContextManager):
+    """zstd's own program unpacks it: Python has no module for it before 3.14."""
+
+    def __init__(self, packed, where):
+        if not shutil.which("zstd"):
+            raise NoAnswer(f"the metadata of {where} is packed with zstd, which is not installed here: apt-get install zstd")
+        self.source = tempfile.TemporaryFile()
+        self.source.write(packed)
+        self.source.seek(0)
+        self.process = subprocess.Popen(["zstd", "-dcq"], stdin=self.source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.read = self.process.stdout.read
+
+    def __exit__(self, *_):
+        self.process.stdout.close()
+        self.process.kill()
+        self.process.wait()
+        self.source.close()
+
+
+class _Capped:
+    """A stream for the XML parser that ends at a size, and at the first sign of XML entities."""
+
+    def __init__(self, stream, where):
+        self.stream, self.where, self.left = stream, where, MOST_XML
+
+    def read(self, size=-1):
+        piece = self.stream.read(size if size > 0 else 1 << 16)
+        if self.left == MOST_XML and b"<!" in piece[:1024]:
+            raise NoAnswer(f"the metadata of {self.where} declares XML entities, which repository metadata never does")
+        self.left -= len(piece)
+        if self.left < 0:
+            raise NoAnswer(f"the metadata of {self.where} unpacks to more than {MOST_XML >> 20} MB")
+        return piece
+
+
+def _sync(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,103 @@
+"""One RPM file: built by FPM from a description, signed, read. Knows nothing of repositories."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from bgdeploy import packaging, versions
+from bgdeploy.errors import Failed, Refused
+
+LIMIT = 600.0
+# What makes two packages the same for a host; not the signature, and not which machine built it.
+_CONTENT = ("%{NAME} %{EPOCHNUM} %{VERSION} %{RELEASE} %{ARCH} %{PAYLOADDIGESTALT} %{PAYLOADDIGEST}\\n%{SUMMARY}\\n%{LICENSE}\\n"
+            "%{PREIN}\\n%{POSTIN}\\n%{PREUN}\\n%{POSTUN}\\n[%{REQUIRENEVRS}\\n][%{PROVIDENEVRS}\\n][%{CONFLICTNEVRS}\\n]"
+            "[%{FILENAMES} %{FILEMODES:octal} %{FILEFLAGS} %{FILEUSERNAME} %{FILEGROUPNAME}\\n]")
+
+_OTHERS = ("/usr/lib/systemd", "/usr/lib/systemd/system", "/etc/sysconfig", "/etc/sudoers.d")     # folders that FPM would own
+
+
+def build(description, full, folder, cache=None):
+    """Build the RPM of one version: the same input gives the same payload, byte for byte.
+
+    :param description: packaging.Description. :param full: "[EPOCH:]VERSION-RELEASE".
+    :param folder: an existing folder that gets the file.
+    :param cache: where `gems/` may be; FPM on the PATH serves as well.
+    :returns: the file's path.
+    :raises Refused: FPM or rpmbuild is missing. :raises Failed: they say no (their last words are in the sentence).
+    """
+    epoch, version, release = versions.parts(full)
+    program, environment = _fpm(cache)
+    if not shutil.which("rpmbuild"):
+        raise Refused("rpmbuild is not installed: FPM needs it to write an RPM", "apt-get install rpm")
+    with tempfile.TemporaryDirectory(prefix="bgdeploy-rpm-") as work:
+        tree, out = Path(work, "tree"), Path(work, "out")
+        tree.mkdir(), out.mkdir()
+        packaging.stage(description, full, tree)
+        words = [*program, "-s", "dir", "-t", "rpm", "-n", description.name, "-v", version, "--iteration", release,
+                 *(["--epoch", str(epoch)] if epoch else []), "-a", description.architecture, "--rpm-os", "linux",
+                 "--description", description.summary, "--license", description.license, "--maintainer", description.maintainer,
+                 "--vendor", description.vendor, "--url", description.url or "none", "--rpm-user", "root", "--rpm-group", "root",
+                 "--rpm-auto-add-directories",
+                 *[word for folder in _OTHERS for word in ("--rpm-auto-add-exclude-directories", folder)], "--rpm-digest", "sha256", "--workdir", work, "-C", str(tree), "-p", str(out)]
+        for kind, values in (("--depends", description.depends), ("--provides", description.provides), ("--conflicts", description.conflicts),
+                             ("--config-files", description.config_files)):
+            words += [word for value in values for word in (kind, value)]
+        for hook, text in packaging.scripts(description, full).items():
+            Path(work, hook).write_text(text.replace("%", "%%"))       # rpmbuild takes % for a macro, in a comment too
+            words += [f"--{hook}", str(Path(work, hook))]
+        for macro in ("_buildhost bgdeploy", "use_source_date_epoch_as_buildtime 1", "clamp_mtime_to_source_date_epoch 1",
+                      "_build_id_links none"):
+            words += ["--rpm-rpmbuild-define", macro]
+        # HOME is the work folder, so that neither ~/.rpmmacros nor ~/.fpm of whoever builds gets into the package.
+        run([*words, "."], f"{description.name} {full} could not be built", cwd=work,
+            env={**environment, "HOME": work, "LC_ALL": "C.UTF-8", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(packaging.EPOCH)})
+        built = next(iter(out.glob("*.rpm")), None)
+        if built is None:
+            raise Failed(f"{description.name} {full} could not be built: FPM ended well and left no file")
+        return shutil.copy(built, folder)
+
+
+def sign(path, gpg_home, gpg_name):
+    """Sign an RPM file in place with a key of `gpg_home` that needs no passphrase."""
+    words = ["rpmsign", "--define", f"__gpg {shutil.which('gpg') or '/usr/bin/gpg'}", "--define", f"_gpg_name {gpg_name}",
+             "--define", "_gpg_digest_algo sha256", "--addsign", str(path)]
+    run(words, f"{Path(path).name} could not be signed with the key {gpg_name} of {gpg_home}", env={**os.environ, "GNUPGHOME": str(gpg_home)})
+
+
+def content(path):
+    """:returns: a text that is equal for two RPM files exactly if hosts would install the same from them."""
+    return run(["rpm", "-qp", "--nosignature", "--nodigest", "--qf", _CONTENT, str(path)], f"{path} cannot be read")
+
+
+def identity(path):
+    """:returns: (name, full version, architecture) of an RPM file."""
+    name, epoch, rest, architecture = run(["rpm", "-qp", "--nosignature", "--nodigest", "--qf",
+                                           "%{NAME} %{EPOCHNUM} %{VERSION}-%{RELEASE} %{ARCH}", str(path)], f"{path} cannot be read").split()
+    return name, rest if epoch == "0" else f"{epoch}:{rest}", architecture
+
+
+def run(words, what, env=None, cwd=None):
+    """Run a program to its end. :returns: its stdout. :raises Failed: `what`, and its last words; Refused: it is missing."""
+    try:
+        done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+                              env=env, cwd=cwd, timeout=LIMIT)
+    except FileNotFoundError:
+        raise Refused(f"{words[0]} is not installed", f"apt-get install {'createrepo-c' if words[0] == 'createrepo_c' else 'rpm gnupg'}") from None
+    except subprocess.TimeoutExpired:
+        raise Failed(f"{what}: {words[0]} did not end within {LIMIT:.0f} s") from None
+    if done.returncode:
+        raise Failed(f"{what} ({' '.join((done.stderr.strip() or done.stdout.strip()).split())[-400:]})")
+    return done.stdout
+
+
+def _fpm(cache):
+    gems = Path(cache or os.environ.get("BGDEPLOY_CACHE") or ".cache").absolute() / "gems"
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR")}
+    if (gems / "bin/fpm").exists():
+        return ["ruby", str(gems / "bin/fpm")], {**kept, "GEM_HOME": str(gems), "GEM_PATH": str(gems)}
+    found = shutil.which("fpm")
+    if not found:
+        raise Refused(f"FPM is not installed: neither {gems / 'bin/fpm'} nor fpm on the PATH", f"gem install --no-document --install-dir {gems} fpm")
+    return [found], {**kept, **{name: value for name, value in os.environ.items() if name.startswith("GEM_")}}
