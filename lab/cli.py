@@ -7,9 +7,11 @@ from lab import lab
 
 
 def main(words):
-    verbs = {"up": lab.up, "down": lab.down, "status": lab.status}
+    verbs = {"up": lab.up, "down": lab.down, "status": lab.status, "load": lab.load}
+    if words == ["clear"]:
+        return lab.clear(lab.CODE)
     if not words or words[0] not in verbs:
-        print("usage: python3 -m lab.lab up|down|status [INVENTORY]", file=sys.stderr)
+        print("usage: python3 -m lab.lab up|down|status|load [INVENTORY], or clear", file=sys.stderr)
         return 2
     try:
         verbs[words[0]](inventory.load(words[1] if len(words) > 1 else "lab", lab.CODE))

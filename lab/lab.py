@@ -69,6 +69,15 @@ def down(site, say=print):
     say(f"lab '{site.name}' is down in {time.monotonic() - started:.1f} s" if was else f"lab '{site.name}' was not up")
 
 
+def clear(base, say=print):
+    """Take down every lab that has a folder below base, whether or not its inventory is still there."""
+    for folder in sorted(pathlib.Path(base, ".lab").glob("*")):
+        place = layout.at(folder)
+        if _process(place) or cgroups.exists(cgroups.home(place.unit)):
+            say(f"lab '{place.name}' was up")
+        _clear(place)
+
+
 def status(site, say=print):
     """What runs, by the lab's own knowledge (for the deployment's view: invoke status).
 
@@ -93,6 +102,13 @@ def status(site, say=print):
     for fault in seen["broken"].values():
         say(f"  broken: {fault}")
     return seen
+
+
+def load(site, seconds=10, rate=100, say=print):
+    """Send a bounded load to LIVE and print a table; see lab/load.py for what comes back. Enters the lab's network."""
+    from lab import load as loading
+    enter(site)
+    return loading.run(site, seconds, rate, say)
 
 
 def break_(site, fault, target, say=print, **options):

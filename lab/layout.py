@@ -51,7 +51,6 @@ def of(site):
     if site.lab is None:
         raise errors.BadInput(f"{site.file}: '{site.name}' is not a lab: only an inventory with 'kind: lab' can be brought up here")
     folder = pathlib.Path(site.base) / ".lab" / site.name
-    unit = f"bgdeploy-lab-{site.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
     members = {host.name: (host.address,) for host in site.hosts}
     for balancer in (site.live, site.standby):
         for node in balancer.nodes:
@@ -66,7 +65,13 @@ def of(site):
     network = _network(site, members)
     members["ctl"] = (site.lab.get("controller") or str(network[2]),)
     _check(site, folder, members, network)
-    return Layout(site.name, folder, unit, network, tuple(members.items()))
+    return at(folder, network, tuple(members.items()))
+
+
+def at(folder, network=None, members=()):
+    """The layout of whatever lab has this folder; enough to take it down without its inventory."""
+    unit = f"bgdeploy-lab-{folder.name}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:6]}"
+    return Layout(folder.name, folder, unit, network, members)
 
 
 def identity(site, layout):
@@ -106,7 +111,7 @@ def _check(site, folder, members, network):
             if address in seen:
                 raise errors.BadInput(f"{site.file}: {name} and {seen[address]} have the same address {address}")
             seen[address] = name
-    layout = Layout(site.name, folder, "", network, ())
+    layout = at(folder)
     written = [identity(site, layout), known_hosts(site, layout), *tokens(site, layout)]
     written += [pathlib.Path(site.repository.directory)] if site.repository and site.repository.directory else []
     for path in written:

@@ -53,12 +53,12 @@ def missing_packages(names):
 def install_packages(names):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     updated = subprocess.run([*APT, "update"], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
-    for words in ([*APT, "install", "-y", "--no-install-recommends", *names],):
-        done = subprocess.run(words, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
-        if done.returncode:
-            why = last_line(done.stderr) or last_line(updated.stderr)
-            raise Missing(f"apt-get could not install {' '.join(names)} ({why}): is the network there? "
-                          f"When it is, run: apt-get update && apt-get install {' '.join(names)}")
+    done = subprocess.run([*APT, "install", "-y", "--no-install-recommends", *names], capture_output=True, text=True,
+                          env=environment, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        why = last_line(updated.stderr if updated.returncode else done.stderr)
+        raise Missing(f"apt-get could not install {' '.join(names)} ({why}): is the network there? "
+                      f"When it is, run: apt-get update && apt-get install {' '.join(names)}")
 
 
 def missing_gems(folder, wanted):
@@ -84,12 +84,16 @@ def check_machine():
     if not os.path.exists("/etc/debian_version") or not os.path.exists("/usr/bin/apt-get"):
         raise Missing("this is not Debian: the lab and its tests are made for Debian 12; run them in such a machine "
                       "(the driver itself only needs what pyproject.toml names)")
+
+
+def check_root(what):
     if os.geteuid() != 0:
-        raise Missing("not root: installing packages and making namespaces needs root; type: sudo make demo")
+        raise Missing(f"not root: {what} needs root; put sudo in front")
 
 
-def check_kernel():
-    """Raises Missing when the kernel lacks what the lab's hosts are made of."""
+def check_lab():
+    """Raises Missing when this user or kernel cannot run the lab's hosts."""
+    check_root("making the lab's namespaces and mounts")
     filesystems = pathlib.Path("/proc/filesystems")
     if "\toverlay" not in filesystems.read_text():
         subprocess.run(["modprobe", "overlay"], capture_output=True) if os.path.exists("/sbin/modprobe") else None
@@ -119,6 +123,7 @@ def set_up(sections, say=print):
     wanted, installed = needs(sections), 0
     packages = missing_packages([name for kind, name, _ in wanted if kind == "deb"])
     if packages:
+        check_root("installing " + " ".join(packages))
         say("Debian packages to install:")
         for _, name, why in wanted:
             if name in packages:
@@ -137,8 +142,8 @@ def set_up(sections, say=print):
             install_gems(folder, gems)
             say(f"  done in {time.monotonic() - started:.0f} s")
         installed += len(gems)
-    if "lab" in sections:
-        check_kernel()
+    if "lab" in sections and "test" not in sections:        # the tests skip what needs a lab, and say why
+        check_lab()
     return installed + len(packages)
 
 

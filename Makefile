@@ -1,0 +1,32 @@
+# Five targets, nothing else to learn; `make` alone says what they are.
+# Debian's own python3, also where another one comes first on the PATH: it has the modules that lab/packages.txt installs.
+PYTHON := /usr/bin/python3
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test lab lint clean
+
+help:	## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo:	## a data centre on this machine, and version 2.0.0 going out to two stacks under traffic
+	@$(PYTHON) lab/setup.py run lab
+	@$(PYTHON) -m lab.demo
+
+lab:	## only the data centre: then invoke status, invoke rollout, invoke lab.break ...
+	@$(PYTHON) lab/setup.py run lab
+	@$(PYTHON) -m lab.lab up
+
+test:	## all tests; those in the data centre too, where this machine can run it
+	@$(PYTHON) lab/setup.py run lab test
+	@$(PYTHON) -m pytest $(TESTS)
+
+lint:	## what a reviewer should not have to say
+	@$(PYTHON) lab/setup.py run lint
+	@$(PYTHON) -m pyflakes $$(git ls-files '*.py')
+	@! git ls-files -z '*.py' '*.rb' '*.sh' Makefile | xargs -0 grep -nE '.{131,}' || { echo 'longer than 130 characters'; exit 1; }
+	@! git grep -nIE '[[:space:]]+$$' -- '*.py' '*.rb' '*.sh' '*.yml' || { echo 'blanks at the end of a line'; exit 1; }
+
+clean:	## takes every lab of this folder down; removes their files and the cache
+	@if [ -d .lab ]; then $(PYTHON) -m lab.lab clear; fi
+	@rm -rf .lab .cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
