@@ -1,0 +1,274 @@
+"""Chef on a host, through its one root command bgdeploy-host: look, start a detached converge, stop it, read its output.
+
+What a run came to is translated here, so that no rule ever sees an exit code. The helper's JSON: docs/host-helper.md.
+Facts about Chef's codes and traps: measured with 18.11.11.
+"""
+
+import base64
+import binascii
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+import time
+from dataclasses import dataclass, field
+
+from bgdeploy.clean import clean, line
+from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
+from bgdeploy.model import Job, Result
+
+TAIL_LINES, TAIL = 40, 4000
+OUTPUT_CAP = 1 << 20
+# Never part of what a host converges, so a change there must not look like another release.
+_LEFT_OUT = ("spec", "test", "documentation", "docs")
+# States of bgdeploy-host that the rules know under another name. killed and timeout: it did something and nobody knows how much.
+_STATES = {"killed": "lost", "timeout": "lost", "licence": "config"}
+_KNOWN = ("running", "ok", "failed", "locked", "reboot", "again", "config", "lost")
+_LICENCE = "accept it on the host: chef_license 'accept' in /etc/chef/client.rb"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What one look at a host over SSH found. None is unknown.
+
+    :param services: {component: (active, start)}: systemd's ActiveState or "missing", and the InvocationID.
+    :param packages: {component: "VERSION-RELEASE" | "" not installed | None}.
+    :param daemon: does something start chef-client here by itself? :param disk: {folder: free bytes}.
+    :param report: what our Chef handler wrote of the newest run, or None. :param noise: what the login shell printed by itself.
+    """
+
+    boot: str = None
+    job: Job = None
+    services: dict = field(default_factory=dict)
+    packages: dict = field(default_factory=dict)
+    daemon: bool = None
+    licence: bool = None
+    disk: dict = field(default_factory=dict)
+    proxies: tuple = ()
+    package_lock: dict = None
+    server_only: bool = None
+    report: dict = None
+    exit: int = None
+    out_size: int = None
+    now: float = None
+    noise: str = ""
+
+
+def look(shell, site, host, *, tail=None, limit=15.0):
+    """See what is on a host: services, packages, the newest converge, whoever else converges. Changes nothing.
+
+    :param tail: a run id whose last lines are wanted though all is well. :param limit: seconds, connecting included.
+    :raises NoAnswer, Refused: as Shell.sudo; also an answer that is none.
+    """
+    answer, said = _ask(shell, site, host, look_argv(site, host, tail), limit=limit)
+    return facts(said, noise=clean(answer.noise, 500))
+
+
+def look_argv(site, host, tail=None):
+    components = ",".join(_triple(site.component(name)) for name in host.components)
+    return ["look", "--components", components, *(["--tail", tail] if tail else [])]
+
+
+def facts(said, noise=""):
+    """The helper's document -> HostFacts. Pure; whatever is missing or of another kind is unknown."""
+    job, foreign = _dict(said.get("job")), _dict(said.get("foreign"))
+    services = {name: (_text(s.get("active")), _text(s.get("start")))
+                for name, s in _dict(said.get("services")).items() if isinstance(s, dict)}
+    packages = {name: version if isinstance(version, str) else None for name, version in _dict(said.get("packages")).items()}
+    return HostFacts(
+        boot=_text(said.get("boot")), job=_foreign(foreign) if foreign else _job(job) if job else None, services=services,
+        packages=packages, daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
+        proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"), server_only=_flag(said.get("server_only")),
+        report=job.get("report") if isinstance(job.get("report"), dict) else None, exit=job.get("exit"),
+        out_size=job.get("out_size"), now=said.get("now"), noise=noise)
+
+
+def start(shell, site, host, run, release, restart=(), limit=60.0):
+    """Start a converge that goes on by itself, whatever becomes of the connection. Started twice with one run id, it runs once.
+
+    :param run: the run's id (it names the transient unit). :param release: model.Release.
+    :param restart: components whose service Chef is to restart although nothing changed.
+    :returns: Result: ok (it runs, or it did before), failed (refused: nothing was started), unknown (the answer was lost).
+    """
+    return _act(shell, site, host, start_argv(site, host, run, release, restart), limit,
+                lambda said: f"already started, {said.get('state')}" if said.get("already") else "started")
+
+
+def start_argv(site, host, run, release, restart=()):
+    """The helper's arguments for a converge of this host: its own components only, in the inventory's order. Pure."""
+    versions = [(name, release.version(name)) for name in host.components if release.version(name)]
+    argv = ["start", "--run", run, "--release", release.id, "--limit", str(int(site.chef.limit)),
+            "--versions", ",".join(f"{name}={version}" for name, version in versions),
+            "--mode", site.chef.cookbooks, "--lock-wait", str(int(site.chef.lock_wait))]
+    if site.chef.cookbooks == "local":
+        recipes = site.chef.run_list or tuple(site.component(name).recipe for name in host.components)
+        argv += ["--recipes", ",".join(recipes)]
+        argv += ["--cookbooks", release.cookbooks] if release.cookbooks else []
+    else:
+        paths = [f"{name}={site.component(name).attribute}" for name, _ in versions if site.component(name).attribute]
+        argv += ["--attributes", ",".join(paths)] if paths else []
+    if site.chef.minimal_ohai:
+        argv.append("--minimal-ohai")
+    again = [name for name, _ in versions if name in restart]
+    return argv + (["--restart", ",".join(again)] if again else [])
+
+
+def stop(shell, site, host, run, limit=60.0):
+    """End a converge: SIGINT, which Chef obeys within seconds, then systemd's stop. Result as for `start`."""
+    return _act(shell, site, host, ["stop", "--run", run], limit, lambda said: f"it is {said.get('state')}")
+
+
+def park(shell, site, host, component, limit=30.0):
+    """Set the stored heartbeat of a component that does not run to standby, so that it cannot come up live.
+
+    :param component: site.Component or its name. :returns: Result; ok also where nothing is stored yet.
+    """
+    component = site.component(component) if isinstance(component, str) else component
+    argv = ["park", "--component", component.name]
+    argv += ["--service", component.service] if component.service != component.name else []
+    return _act(shell, site, host, argv, limit, lambda said: "parked in standby" if said.get("parked") else line(said.get("why")))
+
+
+def send_cookbooks(shell, site, host, revision, tar_bytes, limit=120.0):
+    """Bring the cookbooks to a host, only if it does not have this revision. They appear there whole or not at all.
+
+    :param revision, tar_bytes: from `revision()`. :returns: Result; sending the same twice does no harm.
+    """
+    began = time.monotonic()
+    asked = _act(shell, site, host, ["cookbooks", "--hash", revision, "--have"], limit, lambda said: "")
+    if asked.outcome != "ok" or asked.evidence.get("have") is True:
+        return asked
+    left = max(1.0, limit - (time.monotonic() - began))
+    return _act(shell, site, host, ["cookbooks", "--hash", revision], left, lambda said: f"{len(tar_bytes)} bytes sent", tar_bytes)
+
+
+def output(shell, site, host, run, offset=0, cap=OUTPUT_CAP, limit=30.0):
+    """A piece of a run's output as it is.
+
+    :returns: (bytes, next offset); b"" when there is no more yet. :raises NoAnswer, Refused: as Shell.sudo, or no such run.
+    """
+    argv = ["output", "--run", run, "--from", str(int(offset)), "--cap", str(int(cap))]
+    _, said = _ask(shell, site, host, argv, limit=limit, cap=2 * cap + 65536)
+    try:
+        piece = base64.b64decode(said.get("data") or "", validate=True)
+    except (binascii.Error, ValueError):
+        raise NoAnswer(f"{host.name}: bgdeploy-host output answered something that is not base64") from None
+    return piece, int(offset) + len(piece)
+
+
+def revision(path):
+    """The cookbooks in a folder as one archive, and the name of exactly this content.
+
+    The same content gives the same bytes: sorted, no times, no owners, two file modes. Left out: what begins with a dot, and
+    spec, test and documentation of a cookbook.
+
+    :returns: (16 hex digits, bytes of a tar.gz). :raises BadInput: no cookbooks there, or a link that leads nowhere.
+    """
+    files = sorted(_files(path))
+    if not files:
+        raise BadInput(f"there are no cookbooks in {path}: correct chef.path in the inventory")
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in files:
+            source = os.path.join(path, name)
+            try:
+                with open(source, "rb") as stream:
+                    content = stream.read()
+                mode = os.stat(source).st_mode
+            except OSError as error:
+                raise BadInput(f"cookbook file {source} cannot be read: {error.strerror}") from None
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755 if mode & 0o100 else 0o644
+            archive.addfile(member, io.BytesIO(content))
+    content = plain.getvalue()
+    return hashlib.sha256(content).hexdigest()[:16], gzip.compress(content, 6, mtime=0)
+
+
+def _files(path):
+    for folder, folders, names in os.walk(path):
+        within = os.path.relpath(folder, path)
+        depth = 0 if within == "." else within.count(os.sep) + 1
+        folders[:] = [name for name in folders if not name.startswith(".") and not (depth == 1 and name in _LEFT_OUT)]
+        linked = next((name for name in folders if os.path.islink(os.path.join(folder, name))), None)
+        if linked:
+            raise BadInput(f"{os.path.join(folder, linked)} is a link to a folder: put the cookbook itself there")
+        yield from (os.path.normpath(os.path.join(within, name)) for name in names
+                    if depth and not name.startswith(".") and not name.endswith(("~", ".swp", ".orig", ".rej")))
+
+
+def _ask(shell, site, host, argv, *, limit, cap=1 << 20, stdin=None):
+    """(Answer, document) of the helper.
+
+    :raises Refused: it, sudo or sshd said no: nothing was done. :raises NoAnswer: nobody knows.
+    """
+    answer = shell.sudo(host, [site.ssh.helper, *argv], stdin=stdin, limit=limit, cap=cap)
+    _, found, rest = answer.out.partition(b"--bgdeploy--\n")
+    text, ended, _ = rest.partition(b"\n--end--")
+    try:
+        said = json.loads(text.decode("utf-8", "replace")) if found and ended else None
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and answer.exit == 0:
+        return answer, said
+    if isinstance(said, dict) and answer.exit in (2, 3):
+        why = line(said.get("refused") or said.get("error"))
+        cure = ": the RPM bgdeploy-host on it is of another version" if answer.exit == 2 else ""
+        raise Refused(f"{host.name}: bgdeploy-host {argv[0]} refuses: {why}{cure}")
+    if answer.exit in (126, 127) and not answer.out:
+        raise Refused(f"{host.name}: {site.ssh.helper} cannot be run ({line(answer.err, 200)}): install the RPM bgdeploy-host there")
+    raise NoAnswer(f"{host.name}: bgdeploy-host {argv[0]} ended with {answer.exit} and no answer: "
+                   f"{line(answer.err or answer.out, 300) or 'it said nothing'}")
+
+
+def _act(shell, site, host, argv, limit, detail, stdin=None):
+    """An act's Result: a refusal is failed (nothing was done), no answer is unknown (only another look can tell)."""
+    began = time.monotonic()
+    try:
+        _, said = _ask(shell, site, host, argv, limit=limit, stdin=stdin)
+    except NoAnswer as trouble:
+        return Result(host.name, "unknown", trouble.sentence, time.monotonic() - began, {})
+    except Trouble as trouble:
+        return Result(host.name, "failed", trouble.sentence, time.monotonic() - began, {})
+    return Result(host.name, "ok", detail(said), time.monotonic() - began, said)
+
+
+def _job(job):
+    word = job.get("state")
+    state = _STATES.get(word, word)
+    if state not in _KNOWN:
+        state = "lost"
+    why = line(job.get("why"), 800)
+    if word == "licence":
+        why = f"{why or 'the Chef licence is not accepted'}: {_LICENCE}"
+    tail = clean(job.get("tail") or "", TAIL, TAIL_LINES)
+    shown = "\n".join(part for part in ("" if state in ("ok", "running") else why, tail) if part)
+    seconds = job.get("seconds")
+    return Job("chef", str(job.get("run")), _text(job.get("release")), state, shown,
+               float(seconds) if isinstance(seconds, (int, float)) else None)
+
+
+def _foreign(foreign):
+    """Somebody else's converge holds Chef's lock: who, since when, what; it counts as running until it lets go."""
+    since = foreign.get("since")
+    began = time.strftime(" since %H:%M:%S UTC", time.gmtime(since)) if isinstance(since, (int, float)) else ""
+    return Job("foreign", f"pid {foreign.get('pid')} of {line(foreign.get('user'), 60) or 'somebody'}{began}", None, "running",
+               line(foreign.get("command"), 300))
+
+
+def _triple(component):
+    same = component.package == component.service == component.name
+    return component.name if same else f"{component.name}:{component.package}:{component.service}"
+
+
+def _dict(value):
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value):
+    return clean(value, 2000) if isinstance(value, str) and value else None
+
+
+def _flag(value):
+    return value if isinstance(value, bool) else None

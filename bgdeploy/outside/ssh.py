@@ -1,0 +1,246 @@
+"""Commands on hosts, over SSH connections that stay open between calls (Fabric and Paramiko; only here, in ssh_open.py and
+ssh_command.py). A lost session is NoAnswer, never a failed command; the next call connects anew.
+"""
+
+import os
+import random
+import secrets
+import threading
+import time
+
+import paramiko
+
+from bgdeploy.errors import BadInput, NoAnswer, Refused
+from bgdeploy.outside import ssh_config
+from bgdeploy.outside.known_hosts import KnownHosts
+from bgdeploy.outside.ssh_command import Answer, exchange
+from bgdeploy.outside.ssh_open import TurnedAway, open_connection
+
+__all__ = ["Answer", "Shell"]
+
+# sshd's MaxStartups is per server and may begin to drop at 3 logins under way; more at once only makes retries.
+_LOGINS_AT_ONCE = 3
+_SESSIONS_AT_ONCE = 8       # sshd's MaxSessions is 10 a connection
+
+
+class _Line:
+    """The one connection to a server, or to a jump host."""
+
+    def __init__(self):
+        self.lock, self.sessions, self.connection = threading.Lock(), threading.BoundedSemaphore(_SESSIONS_AT_ONCE), None
+
+
+class Shell:
+    """A pool of connections to the hosts of one site. Thread-safe; made once, closed once.
+
+    :param site: site.Site; its `ssh` gives user, key, known_hosts, ssh_config, jump host, sudo.
+    :param ask: callable(sentence) -> str for a sudo password that no file or variable gives, or None: never ask.
+    :param pause: how to sleep between tries. Nothing is contacted before the first call.
+    """
+
+    def __init__(self, site, ask=None, pause=time.sleep):
+        self._ssh, self._ask, self._pause = site.ssh, ask, pause
+        self._lines, self._servers, self._targets, self._known = {}, {}, {}, {}
+        self._lock, self._closed, self._password = threading.Lock(), False, None
+
+    def run(self, host, argv, *, stdin=None, limit=30.0, cap=1 << 20, prelude=""):
+        """Run a program on a host and bring back what it answered.
+
+        :param host: site.Host. :param argv: program and arguments; each reaches it as it is, no shell reads them.
+        :param stdin: bytes for it. :param limit: seconds for everything, connecting included. :param cap: bytes kept of each
+            output; the rest is read and dropped.
+        :returns: Answer, whatever the exit code.
+        :raises NoAnswer: unreachable, lost, or out of time (then the remote process was told to end): the result is unknown.
+        :raises Refused: the host key is unknown or changed, or the login is not accepted: nothing was run.
+        """
+        until = time.monotonic() + limit
+        line = self._line(host)
+        if not line.sessions.acquire(timeout=limit):
+            raise NoAnswer(f"{host.name}: {_SESSIONS_AT_ONCE} commands are under way there already, none ended in {limit:.0f} s")
+        try:
+            for last in (False, True):
+                connection = self._open(line, host, until)
+                try:
+                    return exchange(connection.transport, argv, f"bgdeploy-{secrets.token_hex(8)}", stdin=stdin, until=until,
+                                    cap=cap, label=host.name, prelude=prelude, slow=self._ssh.connect + 5)
+                except ConnectionError as error:        # nothing was run on it: a kept connection that died meanwhile
+                    self._drop(line, connection)
+                    if last:
+                        raise NoAnswer(f"{host.name}: the SSH connection was lost at once: {error}") from None
+                except NoAnswer:
+                    if not _alive(connection.transport):
+                        self._drop(line, connection)
+                    raise
+        finally:
+            line.sessions.release()
+
+    def sudo(self, host, argv, **options):
+        """`run` as root, in the way that `ssh.sudo` of the inventory names. Arguments as there.
+
+        :raises Refused: sudo itself said no (no rule, wants a terminal or a password): nothing was run.
+        """
+        if self._ssh.sudo == "none":
+            return self.run(host, argv, **options)
+        if self._ssh.sudo == "password":
+            options["stdin"] = self._secret().encode() + b"\n" + (options.get("stdin") or b"")
+            # the password never stands in an argument. Asked once by -v; where sudo forgets at once (timestamp_timeout=0), fed
+            # to the command's own sudo, which reads one line of its stdin
+            options["prelude"] = ('IFS= read -r p; printf "%s\\n" "$p" | sudo -S -p "" -v || e $?; '
+                                  'sudo -n -v 2>/dev/null || { f=1; }; '
+                                  'r() { if [ -z "$f" ]; then sudo -n -- "$@"; '
+                                  'else { printf "%s\\n" "$p"; cat; } | sudo -S -p "" -- "$@"; fi; }; r ')
+            answer = self.run(host, argv, **options)
+        else:
+            answer = self.run(host, ["sudo", "-n", "--", *argv], **options)
+        if answer.exit == 1 and not answer.out and any(text.startswith(b"sudo: ") for text in answer.err.splitlines()):
+            raise Refused(_sudo_says_no(host.name, answer.err))
+        return answer
+
+    def tunnel(self, host, address, port, limit=10.0):
+        """A connection from that host to address:port (its own 127.0.0.1, say), as a socket-like object.
+
+        :raises NoAnswer: the host does not answer, or nobody listens there. :raises Refused: as `run`.
+        """
+        until = time.monotonic() + limit
+        connection = self._open(self._line(host), host, until)
+        try:
+            return connection.transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0),
+                                                     timeout=max(0.1, until - time.monotonic()))
+        except paramiko.ChannelException as error:
+            raise NoAnswer(f"{host.name}: no connection on the host to {address}:{port}: {error.text}") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            self._drop(self._line(host), connection)
+            raise NoAnswer(f"{host.name}: the SSH connection was lost: {str(error) or type(error).__name__}") from None
+
+    def close(self):
+        """End every connection. What runs detached on the hosts goes on."""
+        with self._lock:
+            self._closed = True
+            lines = list(self._lines.values())
+        for line in lines:
+            connection = line.connection
+            if connection:
+                connection.client.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _line(self, key):
+        with self._lock:
+            return self._lines.setdefault(key, _Line())
+
+    def _open(self, line, host, until):
+        """The open connection of this line, made if there is none."""
+        if not line.lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise NoAnswer(f"{host.name}: another call is still connecting to it")
+        try:
+            if not (line.connection and line.connection.is_connected):
+                self._check_open()
+                line.connection = self._connect(self._target(host), host.name, until)
+            return line.connection
+        finally:
+            line.lock.release()
+
+    def _connect(self, target, label, until):
+        hop = ssh_config.jump_target(target, self._ssh) if not target.proxy_command else None
+        through = self._through(hop, label, until) if hop else None
+        known = self._known_hosts(target)
+        with self._lock:
+            turn = self._servers.setdefault(target.server, threading.BoundedSemaphore(_LOGINS_AT_ONCE))
+        away, tries = "", 0
+        while True:
+            if not turn.acquire(timeout=max(0.0, until - time.monotonic())):
+                raise NoAnswer(f"{label}: its turn to log in at {target.hostname} did not come in time{away}")
+            try:
+                return open_connection(target, known, through=through, label=label, connect=self._ssh.connect,
+                                       keepalive=self._ssh.keepalive, until=until)
+            except TurnedAway as error:
+                away = f" (the server turned logins away: {error or 'closed before its banner'}; see MaxStartups in its sshd_config)"
+            finally:
+                turn.release()
+            tries += 1
+            nap = random.uniform(0.05, min(2.0, 0.2 * 2 ** tries))
+            if tries >= 12 or time.monotonic() + nap >= until:
+                raise NoAnswer(f"{label}: no SSH session at {target.hostname} port {target.port} after {tries} tries{away}")
+            self._pause(nap)
+
+    def _through(self, hop, label, until):
+        """The transport of a jump host, shared by all who go through it."""
+        line = self._line(("jump", hop.hostname, hop.port, hop.user))
+        if not line.lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise NoAnswer(f"{label}: the jump host {hop.hostname} did not answer in time")
+        try:
+            if not (line.connection and line.connection.is_connected):
+                self._check_open()
+                line.connection = self._connect(hop, f"jump host {hop.hostname} (to {label})", until)
+            return line.connection.transport
+        finally:
+            line.lock.release()
+
+    def _target(self, host):
+        with self._lock:
+            known = self._targets.get(host)
+        target = known or ssh_config.resolve(self._ssh, host.address, host.port, host.user)
+        with self._lock:
+            return self._targets.setdefault(host, target)
+
+    def _known_hosts(self, target):
+        with self._lock:
+            if target.known_hosts not in self._known:
+                self._known[target.known_hosts] = KnownHosts(target.known_hosts, required=target.known_hosts_named)
+            return self._known[target.known_hosts]
+
+    def _drop(self, line, connection):
+        with line.lock:
+            if line.connection is connection:
+                line.connection = None
+        connection.client.close()
+
+    def _check_open(self):
+        if self._closed:
+            raise NoAnswer("the SSH connections of this run are closed already")
+
+    def _secret(self):
+        with self._lock:
+            if self._password is None:
+                self._password = self._read_secret()
+            return self._password
+
+    def _read_secret(self):
+        secret = self._ssh.sudo_password
+        if secret and secret.env:
+            if secret.env not in os.environ:
+                raise BadInput(f"the sudo password is to come from the variable {secret.env}, which is not set")
+            return os.environ[secret.env]
+        if secret and secret.file:
+            try:
+                with open(secret.file, encoding="utf-8") as stream:
+                    return stream.readline().rstrip("\n")
+            except OSError as error:
+                raise BadInput(f"the sudo password file {secret.file} cannot be read: {error.strerror}") from None
+        if self._ask:
+            return self._ask(f"sudo password of {self._ssh.user or 'the SSH user'}: ")
+        raise BadInput("ssh.sudo is `password`, and neither ssh.sudo_password_file nor ssh.sudo_password_env is set")
+
+
+def _alive(transport):
+    """Does the server still answer? Others may be using this connection: it is given up only if it is dead or mute."""
+    try:
+        transport.open_session(timeout=3.0).close()
+        return True
+    except (paramiko.SSHException, EOFError, OSError):
+        return False
+
+
+def _sudo_says_no(name, err):
+    said = " ".join(err.decode(errors="replace").split())[:300]
+    if "tty" in said or "terminal is required" in said and "password" not in said:
+        cure = "add `Defaults:USER !requiretty` for the SSH user to its sudoers"
+    elif "password" in said:
+        cure = "give the SSH user a NOPASSWD rule for bgdeploy-host, or set ssh.sudo: password in the inventory"
+    else:
+        cure = "correct its sudoers rule for the SSH user"
+    return f"sudo on {name} refuses ({said}): {cure}"

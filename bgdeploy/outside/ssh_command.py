@@ -1,0 +1,201 @@
+"""One command over an open SSH connection: its text, and the exchange that brings back its answer. No connecting here.
+
+Whatever the login shell is or prints (banners, colours, a .bashrc that talks), the answer is what stands between two markers
+drawn for this one command; without the second marker there is no answer, whatever exit status came.
+"""
+
+import re
+import select
+import shlex
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import paramiko
+
+from bgdeploy.errors import NoAnswer
+
+# Appended, so that the host's own order wins: non-interactive shells often lack the sbin folders.
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _/.,:=+-")
+_GRACE = 1.0        # seconds to wait for stderr's end once stdout's came
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command answered.
+
+    :param exit: its exit code, 0-255. :param out, err: its bytes, at most `cap` of each, from the beginning.
+    :param cut: more came than `cap`. :param noise: what the login shell printed by itself.
+    """
+
+    exit: int
+    out: bytes = b""
+    err: bytes = b""
+    cut: bool = False
+    noise: bytes = b""
+
+
+def line(argv, marker, prelude=""):
+    """The text that sshd hands to the login shell: `/bin/sh -c '...'` with nothing inside the quotes that any shell would read.
+
+    sh, bash, csh and fish disagree about quotes, `!` and backslashes; so every other byte goes as an octal number that
+    /bin/sh itself turns back. Pure.
+
+    :param argv: program and arguments, each quoted.
+    :param prelude: shell text before it, ours only; it may end the command early with `e CODE`.
+    """
+    script = (f"PATH=$PATH:{_PATH} LC_ALL=C; export PATH LC_ALL; echo {marker}; echo {marker} >&2; "
+              f"e() {{ echo; echo {marker} $1; echo >&2; echo {marker} >&2; exit $1; }}; "
+              f"{prelude}{' '.join(map(shlex.quote, argv))}; e $?")
+    octal = "".join(chr(byte) if chr(byte) in _SAFE else f"\\0{byte:03o}" for byte in script.encode())
+    return f"/bin/sh -c 'eval \"$(printf %b \"{octal}\")\"'"
+
+
+class _Stream:
+    """One output stream: what came before the first marker, what came after it (capped), and the last bytes."""
+
+    def __init__(self, marker, cap):
+        self._begin, self._end, self._cap = f"{marker}\n".encode(), re.compile(rb"\n%s ?(\d*)\n" % marker.encode()), cap
+        self.noise, self.body, self.began, self.size, self.tail = b"", bytearray(), False, 0, b""
+
+    def take(self, piece):
+        if not self.began:
+            self.noise += piece
+            before, found, piece = self.noise.partition(self._begin)
+            if not found:
+                self.noise = self.noise[-65536:]
+                return
+            self.noise, self.began = before, True
+        self.size += len(piece)
+        self.body += piece[:max(0, self._cap + 256 - len(self.body))]
+        self.tail = (self.tail + piece)[-256:]
+
+    def last(self):
+        """What stands behind the second marker ("" for stderr, "CODE" for stdout), or None while it has not come whole."""
+        found = self._end.search(self.tail)
+        return found.group(1).decode() if found else None
+
+    def answer(self):
+        """The bytes between the markers (all that came, without the second one), capped; and whether there was more."""
+        found = self._end.search(self.tail)
+        length = self.size - len(self.tail) + found.start() if found else self.size
+        return bytes(self.body[:min(length, self._cap)]), length > self._cap
+
+
+def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="", slow=None):
+    """Run it and wait for its answer.
+
+    :param until: time.monotonic() of the deadline; then the remote process is sent TERM, and KILL a second later.
+    :param slow: seconds for opening the channel. :returns: Answer.
+    :raises NoAnswer: lost, timed out, or ended without our second marker: nobody knows what it did.
+    :raises ConnectionError: the channel could not even be opened: nothing was run.
+    """
+    limit = until - time.monotonic()
+    channel = _opened(transport, min(limit, slow or limit), label)
+    # exec_command waits for the server's word without a limit of its own: closing the channel ends that wait
+    watch = threading.Timer(max(0.1, limit) + 5, channel.close)
+    watch.daemon = True
+    watch.start()
+    out, err = _Stream(marker, cap), _Stream(marker, cap)
+    try:
+        channel.exec_command(line(argv, marker, prelude))
+        if not _follow(channel, out, err, stdin, until):
+            _end(channel)
+            raise NoAnswer(f"{label}: {argv[0]} did not end within {limit:.0f} s and was told to stop: its result is unknown")
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise NoAnswer(f"{label}: the SSH connection was lost during {argv[0]} "
+                       f"({str(error) or type(error).__name__}): its result is unknown") from None
+    finally:
+        watch.cancel()
+        channel.close()
+    code = out.last()
+    if code is None:
+        raise NoAnswer(f"{label}: the SSH session ended during {argv[0]} before its answer came: its result is unknown")
+    body, cut = out.answer()
+    stderr, cut_too = err.answer()
+    return Answer(int(code), body, stderr, cut or cut_too, out.noise + err.noise)
+
+
+def _opened(transport, seconds, label):
+    try:
+        return transport.open_session(timeout=max(0.1, seconds))
+    except paramiko.ChannelException as error:
+        raise NoAnswer(f"{label}: the SSH server opens no further session: {error.text} (MaxSessions in its sshd_config)") from None
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        raise ConnectionError(str(error) or type(error).__name__) from None
+
+
+def _follow(channel, out, err, stdin, until):
+    """Feed and read until the answer is whole or the session is over; False at the deadline."""
+    pending = memoryview(stdin or b"")
+    if not pending:
+        channel.shutdown_write()
+    poller = select.poll()
+    poller.register(channel.fileno(), select.POLLIN)
+    over = None
+    while True:
+        moved = _read(channel, out, err)
+        if pending is not None and len(pending):
+            pending, sent = _feed(channel, pending)
+            moved = moved or sent
+        if out.last() is not None:
+            if err.last() is not None:
+                return True
+            over = over or time.monotonic() + _GRACE
+        elif channel.exit_status_ready():
+            over = over or time.monotonic() + _GRACE
+        if moved:
+            continue
+        now = time.monotonic()
+        if channel.closed or channel.eof_received or (over and now >= over):
+            _read(channel, out, err)
+            return True
+        if now >= until:
+            return False
+        # a window that opens for stdin, and an exit status, do not wake the poll: look again soon enough
+        nap = 0.02 if pending is not None and len(pending) else 0.25 if over else 1.0
+        poller.poll(max(1, 1000 * min(nap, until - now)))
+
+
+def _read(channel, out, err):
+    moved = False
+    while channel.recv_ready():
+        out.take(channel.recv(65536))
+        moved = True
+    while channel.recv_stderr_ready():
+        err.take(channel.recv_stderr(65536))
+        moved = True
+    return moved
+
+
+def _feed(channel, pending):
+    if not channel.send_ready():
+        return pending, False
+    try:
+        sent = channel.send(pending[:32768])
+    except (socket.timeout, OSError):       # it ended without reading all of it: its answer says why
+        return None, False
+    pending = pending[sent:]
+    if not pending:
+        channel.shutdown_write()
+    return pending, bool(sent)
+
+
+def _end(channel):
+    """RFC 4254, 6.9: sshd passes the signal to the command's process group. Closing the channel alone leaves it running."""
+    for name in ("TERM", "KILL"):
+        if channel.closed or channel.exit_status_ready():
+            return
+        message = paramiko.Message()
+        message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+        message.add_int(channel.remote_chanid)
+        message.add_string("signal")
+        message.add_boolean(False)
+        message.add_string(name)
+        try:
+            channel.transport._send_user_message(message)       # Paramiko has no public name for it, in any version
+        except Exception:       # the connection is gone: there is nobody to tell
+            return
+        channel.status_event.wait(1.0)
