@@ -70,6 +70,7 @@ async def _body(receive):
 
 async def _send(answer, scope, send):
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in answer.headers]
-    headers.append((b"content-length", str(len(answer.body)).encode()))
+    if answer.status != 412:        # hypercorn 0.13 keeps the length of a 412 and drops its body: a broken answer (measured)
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})

@@ -80,6 +80,14 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
+        eventually(self._gone, bool)            # its workers hold the port until they are
+
+    def _gone(self):
+        try:
+            os.killpg(self.process.pid, 0)
+            return False
+        except ProcessLookupError:
+            return True
 
     def restart(self):
         self.stop()

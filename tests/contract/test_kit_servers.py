@@ -1,5 +1,7 @@
 """The heartbeat contract, asked of the kit under the servers that people run it on: two worker processes each."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -64,7 +66,11 @@ def shop(request, tmp_path_factory):
 
 
 def in_background(port, path):
-    thread = threading.Thread(target=lambda: ask(port, path), daemon=True)
+    """A request whose answer nobody waits for, and which may be cut off."""
+    def send():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask(port, path, timeout=30)
+    thread = threading.Thread(target=send, daemon=True)
     thread.start()
     return thread
 
@@ -146,7 +152,8 @@ class TestFlipping:
         tag = ask(shop.port, "/heartbeat/detail").headers["ETag"]
         for other in ('"1.0.0-1/%s"' % shop.detail()["start"], '"2.0.0-1/another"', "2.0.0-1"):
             answer = shop.flip("live", If_Match=other)
-            assert answer.status == 412 and tag in answer.text
+            assert (answer.status, answer.headers["ETag"]) == (412, tag)
+            assert tag in answer.text or "hypercorn" in shop.process.command      # which sends no body with a 412
         assert shop.words() == {"standby\n"}
         assert shop.flip("live", If_Match=tag).status == 200
 
