@@ -1,0 +1,16 @@
+name 'bgdeploy'
+maintainer 'bgdeploy'
+maintainer_email 'bgdeploy@example.com'
+license 'Apache-2.0'
+description 'One custom resource: a component from a signed RPM at exactly one version, its configuration, its service'
+version '1.0.0'
+chef_version '>= 16.0'
+
+supports 'almalinux'
+supports 'centos'
+supports 'oracle'
+supports 'redhat'
+supports 'rocky'
+
+issues_url 'https://example.com/bgdeploy/issues'
+source_url 'https://example.com/bgdeploy'

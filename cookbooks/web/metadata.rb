@@ -1,0 +1,17 @@
+name 'web'
+maintainer 'bgdeploy'
+maintainer_email 'bgdeploy@example.com'
+license 'Apache-2.0'
+description 'Pages of the shop: a component over bgdeploy_component'
+version '1.0.0'
+chef_version '>= 16.0'
+depends 'bgdeploy'
+
+supports 'almalinux'
+supports 'centos'
+supports 'oracle'
+supports 'redhat'
+supports 'rocky'
+
+issues_url 'https://example.com/bgdeploy/issues'
+source_url 'https://example.com/bgdeploy'
