@@ -31,7 +31,11 @@ def open_store(site, shell=None):
         folder = store_file.Folder(os.path.join(site.base, address[len("file:"):], site.name))
         records, place = store_file.FileRecords(folder), store_file.FileLease(folder)
     elif address.startswith(("mongodb://", "mongodb+srv://")):
-        from bgdeploy.outside import store_mongo
+        try:
+            from bgdeploy.outside import store_mongo
+        except ImportError:
+            raise Refused(f"{site.file}: store: is a MongoDB, and this Python has no pymongo",
+                          "install python3-pymongo, or pymongo for this Python") from None
         records, place = store_mongo.open_database(address, site)
     else:
         raise BadInput(f"{site.file}: store: {clean.line(address)} is neither file:PATH nor mongodb://...")

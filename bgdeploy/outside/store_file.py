@@ -34,8 +34,9 @@ class Folder:
         try:
             for folder in (path, os.path.join(path, "values"), os.path.join(path, "runs")):
                 _make(folder)
-            self.write("guard.try", {})
-            os.unlink(os.path.join(path, "guard.try"))
+            probe = f"probe.{secrets.token_hex(4)}"         # of our own: many may open the store at the same moment
+            self.write(probe, {})
+            self.remove(probe)
         except Failed as e:
             raise Refused(_unwritable(path, e.sentence.rpartition(": ")[2])) from None
         except OSError as e:

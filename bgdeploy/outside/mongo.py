@@ -1,0 +1,143 @@
+"""One connection to a MongoDB with answers within seconds: the library of store_mongo.py and migrations.py.
+
+The address is passed through as typed, replica sets and TLS options included; the password comes by reference and is shown
+nowhere. What MongoDB calls a network error is NoAnswer here: nobody knows whether the command was carried out.
+"""
+
+import os
+import re
+import threading
+import urllib.parse
+
+import pymongo
+from pymongo import errors
+
+from bgdeploy import clean
+from bgdeploy.errors import BadInput, NoAnswer, Refused
+
+# Milliseconds, where the address does not say otherwise. Two tries of a command (see `ask`) stay within ten seconds.
+_DEFAULTS = {"serverSelectionTimeoutMS": 2500, "connectTimeoutMS": 2500, "socketTimeoutMS": 3000, "wTimeoutMS": 3000,
+             "w": "majority", "appName": "bgdeploy"}
+_NOT_ALLOWED = (13, 18, 8000)       # Unauthorized, AuthenticationFailed, and the latter as hosted MongoDBs spell it
+
+
+class Mongo:
+    """:param address: mongodb://... or mongodb+srv://... :param password: site.Secret or None. :param what: "store", "database".
+    :param default: the database where the address names none. :param options: of MongoClient, over our own defaults.
+    Nothing is contacted before the first call.
+    """
+
+    def __init__(self, address, password, what, default="bgdeploy", **options):
+        self.what, self.where = what, _where(address)
+        self._address, self._password, self._default, self._options = address, password, default, options
+        self._client, self._lock = None, threading.Lock()
+
+    @property
+    def client(self):
+        """The pymongo.MongoClient."""
+        with self._lock:
+            if self._client is None:
+                self._client = self._open()
+            return self._client
+
+    @property
+    def database_name(self):
+        path = urllib.parse.urlsplit(self._address).path.strip("/")
+        return urllib.parse.unquote(path) or self._default
+
+    @property
+    def database(self):
+        return self.client[self.database_name]
+
+    def ask(self, call, again=True):
+        """call(database) with its troubles as ours. :param again: may be called a second time when the connection was lost.
+
+        :raises NoAnswer: no connection, or no answer in time. :raises Refused: the database does not let us.
+        :raises pymongo.errors.PyMongoError: any other answer of the server, DuplicateKeyError for instance.
+        """
+        try:
+            return call(self.database)
+        except errors.ServerSelectionTimeoutError as e:
+            raise self.silent(e) from None
+        except (errors.AutoReconnect, errors.CursorNotFound) as e:
+            if again:
+                return self.ask(call, again=False)
+            raise self.silent(e) from None
+        except (errors.ExecutionTimeout, errors.WTimeoutError, errors.InvalidOperation) as e:
+            raise self.silent(e) from None
+        except errors.ConfigurationError as e:
+            raise self._wrong(e) from None
+        except errors.OperationFailure as e:
+            if e.code in _NOT_ALLOWED:
+                raise Refused(f"the {self.what} at {self.where} refuses us: {clean.line(e, 200)}",
+                              f"check the user in {self.what}: and {self.what}_password_file or _env") from None
+            raise
+
+    def silent(self, trouble):
+        """The NoAnswer for a pymongo exception."""
+        reason = clean.line(re.split(r", Timeout: |, Topology Description: ", str(trouble))[0], 200)
+        return NoAnswer(f"the {self.what} at {self.where} does not answer: {reason or type(trouble).__name__}")
+
+    def now(self):
+        """The server's clock, as a naive datetime in UTC with milliseconds."""
+        def hello(database):
+            try:
+                return database.client.admin.command("hello")
+            except errors.OperationFailure as e:
+                if e.code != 59:            # before MongoDB 4.4.2 the command had another name
+                    raise
+                return database.client.admin.command("isMaster")
+        return self.ask(hello)["localTime"]
+
+    def close(self):
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _open(self):
+        typed = self._address.lower()
+        options = {name: value for name, value in _DEFAULTS.items() if f"{name.lower()}=" not in typed}
+        options.update(self._options)
+        if self._password:
+            options["password"] = _reveal(self._password, self.what)
+        try:
+            return pymongo.MongoClient(self._address, connect=False, **options)
+        except pymongo.errors.ServerSelectionTimeoutError as e:
+            raise self.silent(e) from None
+        except (pymongo.errors.PyMongoError, ValueError, TypeError) as e:
+            raise self._wrong(e) from None
+
+    def _wrong(self, trouble):
+        if "DNS" in str(trouble) or "timed out" in str(trouble):        # mongodb+srv asks the name service first
+            return self.silent(trouble)
+        return BadInput(f"{self.what}: the address of {self.where} makes no sense: {clean.line(trouble, 200)}")
+
+
+def too_large(trouble):
+    """Is this pymongo exception about a document over 16 MiB? The client's check, or the server's codes 10334 and 17419."""
+    codes = {getattr(trouble, "code", None)}
+    codes |= {error.get("code") for error in (getattr(trouble, "details", None) or {}).get("writeErrors", ())}
+    return isinstance(trouble, errors.DocumentTooLarge) or bool(codes & {10334, 17419, 17420})
+
+
+def _where(address):
+    """host:port[,host:port] of an address: without user, password and options."""
+    return clean.line(urllib.parse.urlsplit(address).netloc.rpartition("@")[2] or "an unnamed host", 200)
+
+
+def _reveal(secret, what):
+    if secret.env:
+        text, where = os.environ.get(secret.env), f"the environment variable {secret.env}"
+    else:
+        where = f"the file {secret.file}"
+        try:
+            with open(secret.file, encoding="utf-8") as f:
+                text = f.read(4096)
+        except (OSError, UnicodeDecodeError) as e:
+            raise BadInput(f"{what}: the password in {where} cannot be read: {getattr(e, 'strerror', e)}") from None
+    text = (text or "").strip("\r\n")
+    if not text:
+        raise BadInput(f"{what}: the password in {where} is empty or not set; put it there")
+    clean.hide(text)
+    return text

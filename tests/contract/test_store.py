@@ -1,0 +1,265 @@
+"""The store's contract, asked of every kind of store: a folder, a MongoDB, and a lock on another host."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from bgdeploy.errors import BadInput, NoAnswer, Refused
+from bgdeploy.outside import lease as leases
+from tests.databases import Database
+from tests.stores import Driver, described, opened
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    with Database(tmp_path_factory.mktemp("database")) as server:
+        yield server
+
+
+@pytest.fixture(params=["file", "mongo"])
+def description(request, tmp_path):
+    if request.param == "mongo":
+        server = request.getfixturevalue("database")
+        return described(f"{server.uri}/store_{os.urandom(3).hex()}", tmp_path)
+    return described(f"file:{tmp_path}/store", tmp_path)
+
+
+@pytest.fixture
+def store(description):
+    store = opened(description)
+    yield store
+    store.close()
+
+
+def test_a_lock_is_free_taken_and_free_again(store):
+    """Who holds it is told while it is held, and nothing is left afterwards."""
+    assert store.holder() is None
+    with store.take({"who": "ann", "why": "TICKET-1", "run": "20260101-1", "task": "rollout"}) as lease:
+        assert lease.mine()
+        held = store.holder()
+        assert (held["who"], held["why"], held["run"], held["pid"], held["expired"]) == ("ann", "TICKET-1", "20260101-1",
+                                                                                         os.getpid(), False)
+        assert held["age"] >= 0 and held["quiet"] >= 0
+    assert store.holder() is None
+
+
+def test_the_second_is_refused_and_told_who_is_first(store, monkeypatch):
+    monkeypatch.setenv("BUILD_URL", "https://ci/job/7")
+    with store.take({"who": "ann", "why": "TICKET-1"}):
+        with pytest.raises(Refused) as refused:
+            store.take({"who": "bob"})
+    for part in ("ann", "TICKET-1", str(os.getpid()), "https://ci/job/7"):
+        assert part in refused.value.sentence
+    assert refused.value.exit_code == 3
+
+
+def test_who_waits_gets_it_when_the_first_lets_go_and_hears_of_whom_he_waits(store):
+    first, said = store.take({"who": "ann"}), []
+    threading.Timer(0.5, first.release).start()
+    second = store.take({"who": "bob"}, wait=20, say=said.append)
+    assert second.mine() and not first.mine()
+    assert any("ann" in sentence for sentence in said)
+    second.release()
+
+
+def test_a_wait_ends_at_its_limit(store):
+    with store.take({"who": "ann"}):
+        began = time.monotonic()
+        with pytest.raises(Refused, match="waited"):
+            store.take({"who": "bob"}, wait=0.5)
+        assert 0.4 < time.monotonic() - began < 10
+
+
+def test_a_person_s_hold_is_not_waited_for_and_not_taken_over(store):
+    store.hold("the auditors are here", "carol")
+    for options in ({"wait": 30}, {"over": True}):
+        began = time.monotonic()
+        with pytest.raises(Refused, match="carol froze this site .*the auditors are here"):
+            store.take({"who": "bob"}, **options)
+        assert time.monotonic() - began < 10
+    with pytest.raises(Refused, match="the auditors"):
+        store.hold("another reason", "dave")
+    assert store.holder() is None
+    assert store.unhold()["by"] == "carol" and store.held() is None
+    store.take({"who": "bob"}).release()
+
+
+def test_a_lease_that_nobody_renews_ends_by_itself(store):
+    left = store.take({"who": "ann"}, ttl=1.5)
+    assert left.mine()
+    time.sleep(1.6)
+    taken = store.take({"who": "bob"}, ttl=1.5, wait=20)
+    assert taken.mine() and not left.mine() and not left.renew()
+    taken.release()
+
+
+def test_a_lease_that_is_kept_outlives_its_ttl(store):
+    with store.take({"who": "ann"}, ttl=1.2) as kept:
+        end = time.monotonic() + 3.6
+        while time.monotonic() < end:
+            assert kept.mine()
+            with pytest.raises(Refused):
+                store.take({"who": "bob"})
+            time.sleep(0.3)
+
+
+def test_release_never_frees_another_s(store):
+    late = store.take({"who": "ann"}, ttl=1.0)
+    time.sleep(1.1)
+    other = store.take({"who": "bob"}, wait=20)
+    assert not late.release()
+    assert store.holder()["who"] == "bob" and other.mine()
+    assert other.release() and other.release()
+
+
+def test_a_lock_taken_over_is_noticed_before_the_next_act(store):
+    """`back` takes it from a living driver; the driver's next question says so, within a second or two."""
+    first = store.take({"who": "ann"}).keep()
+    second = store.take({"who": "bob"}, over=True)
+    time.sleep(leases.FRESH + 0.1)
+    assert not first.mine() and second.mine()
+    assert not first.release() and store.holder()["who"] == "bob"
+    second.release()
+
+
+def test_of_fifty_contenders_one_wins(store, description):
+    """Ten processes and forty threads begin at the same moment; nobody waits."""
+    drivers = [Driver(description, ttl=30, who=f"process-{number}") for number in range(10)]
+    won, refused, start = [], [], threading.Barrier(41)
+
+    def contend(number):
+        start.wait()
+        try:
+            won.append(store.take({"who": f"thread-{number}"}))
+        except Refused as trouble:
+            refused.append(trouble.sentence)
+    try:
+        assert [driver.answer() for driver in drivers] == ["ready"] * 10
+        moment = time.clock_gettime(time.CLOCK_MONOTONIC_RAW) + 0.3
+        threads = [threading.Thread(target=contend, args=(number,)) for number in range(40)]
+        for thread in threads:
+            thread.start()
+        for driver in drivers:
+            driver.process.stdin.write(f"race {moment}\n")
+            driver.process.stdin.flush()
+        time.sleep(0.2)
+        start.wait()
+        said = [driver.answer() for driver in drivers]
+        for thread in threads:
+            thread.join(60)
+    finally:
+        for driver in drivers:
+            driver.end()
+    assert said.count("taken") + len(won) == 1
+    assert len(refused) + len([one for one in said if one.startswith("Refused the lock is held by")]) == 49
+    for lease in won:
+        lease.release()
+
+
+def test_a_driver_that_slept_past_its_time_knows_that_it_lost(store, description):
+    with Driver(description, ttl=1.5) as paused:
+        assert paused.answer() == "ready" and paused.say("take") == "taken" and paused.say("keep") == "kept"
+        assert paused.say("mine") == "True"
+        os.kill(paused.pid, signal.SIGSTOP)
+        time.sleep(1.6)
+        mine = store.take({"who": "bob"}, wait=20)
+        os.kill(paused.pid, signal.SIGCONT)
+        assert paused.say("mine") == "False"
+        assert paused.say("release") == "False"
+        assert mine.mine() and store.holder()["who"] == "bob"
+        mine.release()
+
+
+def test_a_driver_that_slept_past_its_time_lost_it_even_if_nobody_came(store, description):
+    with Driver(description, ttl=1.0) as paused:
+        assert paused.answer() == "ready" and paused.say("take") == "taken"
+        os.kill(paused.pid, signal.SIGSTOP)
+        time.sleep(1.3)
+        os.kill(paused.pid, signal.SIGCONT)
+        assert paused.say("mine") == "False"
+
+
+def test_the_lock_of_a_killed_driver_on_this_machine_is_free_at_once(store, description):
+    with Driver(description, ttl=300, who="victim") as victim:
+        assert victim.answer() == "ready" and victim.say("take") == "taken"
+        with pytest.raises(Refused, match="victim"):
+            store.take({"who": "bob"})
+        victim.end(signal.SIGKILL)
+    said = []
+    store.take({"who": "bob"}, say=said.append).release()
+    assert "victim" in said[0]
+
+
+@pytest.mark.parametrize("shift", ["+3600s", "-3600s", "-7776000s", "+420s"])
+def test_drivers_whose_clocks_differ_never_steal_and_never_wait_for_ever(store, description, shift):
+    """The other driver's wall clock is far from ours: his living lock is respected, and so is ours."""
+    faketime = ["faketime", "--exclude-monotonic", "-f", shift]
+    with Driver(description, ttl=4, who="elsewhen", before=faketime) as other:
+        assert other.answer() == "ready" and other.say("take") == "taken" and other.say("keep") == "kept"
+        held = store.holder()
+        assert held["age"] >= 0 and held["quiet"] >= 0 and held["expired"] is False
+        with pytest.raises(Refused, match="elsewhen"):
+            store.take({"who": "bob"})
+        assert other.say("release") == "True"
+        with store.take({"who": "bob"}, ttl=4):
+            assert other.say("take").startswith("Refused the lock is held by bob")
+        assert other.say("take 5") == "taken"
+
+
+def test_unlock_spares_the_living_and_removes_what_nobody_holds(store, description):
+    assert store.unlock() is None
+    with Driver(description, ttl=1.0, who="victim") as victim:
+        assert victim.answer() == "ready" and victim.say("take") == "taken"
+        time.sleep(1.1)
+        with pytest.raises(Refused, match=f"(?s)victim.*{victim.pid}") as refused:
+            store.unlock()                  # its time is over, but the process lives: ending it is the person's choice
+        assert f"kill {victim.pid}" in refused.value.next_command
+        victim.end(signal.SIGKILL)
+        assert "victim" in store.unlock()
+    assert store.holder() is None
+
+
+def test_events_come_back_in_order_and_once(store):
+    for event in ({"n": 1, "kind": "began", "hosts": {"green1.lab": "$x"}}, {"n": 2, "kind": "doing"}, {"n": 2, "kind": "doing"},
+                  {"n": 10, "kind": "ended"}, {"n": 9, "kind": "result", "detail": "żółć\udcff"}):
+        store.append("20260101-000001-ab", event)
+    store.append("20260101-000002-cd", {"n": 1, "kind": "began"})
+    events = store.events("20260101-000001-ab")
+    assert [event["n"] for event in events] == [1, 2, 9, 10]
+    assert events[0]["hosts"] == {"green1.lab": "$x"} and events[2]["detail"] == "żółć\udcff"
+    assert store.events("20260101-000003-ef") == []
+    assert store.runs() == ["20260101-000001-ab", "20260101-000002-cd"]
+
+
+def test_values_are_remembered_until_forgotten(store):
+    assert store.recall("pin/web") is None and store.recall("pin/web", "none") == "none"
+    store.remember("pin/web", "2.0.0-1")
+    store.remember("pin/web", {"version": "2.0.1-1", "why.": ["a", 1, None]})
+    store.remember("bad/web/1:2.0~rc1", "sanity: / said 500")
+    assert store.recall("pin/web") == {"version": "2.0.1-1", "why.": ["a", 1, None]}
+    assert store.keys() == ["bad/web/1:2.0~rc1", "pin/web"] and store.keys("pin/") == ["pin/web"]
+    store.forget("pin/web")
+    store.forget("pin/web")
+    assert store.recall("pin/web") is None and store.keys("pin/") == []
+
+
+@pytest.mark.parametrize("run", ["../x", "", "a/b", "-x", "x" * 200, None])
+def test_a_run_s_id_is_never_a_path(store, run):
+    with pytest.raises(BadInput):
+        store.append(run, {"n": 1})
+    with pytest.raises(BadInput):
+        store.remember("x\n", 1)
+
+
+def test_a_process_that_lives_in_another_container_is_not_called_dead():
+    """The same pid in another process space says nothing about ours."""
+    me = leases.myself()
+    assert leases.alive_here(me) and not leases.dead(me)
+    for other in ({"space": "pid:[1]"}, {"boot": "another"}, {"start": None}, {"pid": "x"}):
+        stranger = {"process": {**me["process"], **other}}
+        assert not leases.dead(stranger) and not leases.alive_here(stranger)
+    reused = {"process": {**me["process"], "start": me["process"]["start"] - 1}}
+    assert leases.dead(reused) and not leases.alive_here(reused)
