@@ -76,6 +76,14 @@ class Machine:
     def freeze(self, frozen):
         cgroups.freeze(self.cgroup, frozen)
 
+    def shrink(self, left):
+        """Leave so many bytes on the disk ("5m"), or give it back its size (None); what is written on it stays."""
+        size = self.size
+        if left is not None:
+            used = shutil.disk_usage(self.disk).used
+            size = str(used + int(float(left.rstrip("km")) * {"k": 1 << 10, "m": 1 << 20}.get(left[-1], 1)))
+        _mount("-o", f"remount,size={size}", str(self.disk))
+
     @property
     def state(self):
         if not self.nspawn or self.nspawn.poll() is not None:
@@ -91,8 +99,15 @@ class Machine:
 
     def inside(self, *words, **options):
         """Run a command on the host as its root, past SSH: for faults, never for what a driver does."""
-        return subprocess.run(["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "--", *words], capture_output=True,
-                              text=True, errors="replace", stdin=subprocess.DEVNULL, **options)
+        return subprocess.run([*self._enter(), *words], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                              **options)
+
+    def inside_later(self, *words):
+        """The same for a command that goes on; returns its Popen."""
+        return subprocess.Popen([*self._enter(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _enter(self):
+        return ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "--"]
 
     def _follow(self, nspawn):
         code = nspawn.wait()

@@ -8,7 +8,6 @@ When it dies, by whatever, the kernel kills all that the lab runs. It reads no i
 import json
 import os
 import pathlib
-import socket
 import socketserver
 import subprocess
 import sys
@@ -22,8 +21,8 @@ from lab import balancers, cgroups, faults, hosts, image, infra, network
 CONTROL = "control"
 
 
-class Data:
-    """The running lab: what commands and faults act on."""
+class Running:
+    """The lab as it runs: what commands and faults act on."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -34,7 +33,7 @@ class Data:
         self.balancers = {name: balancers.Balancer(name, config, log / f"{name}.log") for name, config in plan["balancers"].items()}
         self.services = {name: infra.Service(name, described, log / f"{name}.log") for name, described in plan["services"].items()}
         self.times = {}
-        self.broken = {}
+        self.broken, self.rules, self.tokens, self.holders = {}, {}, {}, {}      # what faults remember
         self.ready = threading.Event()
         self.error = None
 
@@ -52,7 +51,7 @@ class Data:
             doors = {name: (self.members[name][0], described["port"], b"SSH-") for name, described in self.plan["hosts"].items()}
             doors |= {name: (self.members[name][0], balancers.STATS_PORT, b"") for name in self.balancers}
             doors |= {name: (s.address, s.port, b"") for name, s in self.services.items() if s.words}
-            waits = {name: pool.submit(wait_for, *door, start) for name, door in doors.items()}
+            waits = {name: pool.submit(network.wait_for, *door, start) for name, door in doors.items()}
             for name, wait in waits.items():
                 self.times[name] = wait.result()
 
@@ -72,28 +71,13 @@ class Data:
         return {"error": f"the lab's init does not know '{verb}'"}
 
 
-def wait_for(address, port, greeting, start, limit=90.0):
-    """Seconds since start until this port accepts (and greets); raises OSError at the limit. Runs in a thread of its own."""
-    network.enter("/run/netns/ctl")
-    while True:
-        try:
-            with socket.create_connection((address, port), timeout=2) as connection:
-                if not greeting or connection.recv(len(greeting)) == greeting:
-                    return time.monotonic() - start
-        except OSError:
-            pass
-        if time.monotonic() - start > limit:
-            raise OSError(f"{address}:{port} does not answer after {limit:.0f} s")
-        time.sleep(0.02)
-
-
 class Door(socketserver.StreamRequestHandler):
     """A line of JSON in, a line of JSON out. Whoever may open the lab's folder (0700) may command it."""
 
     def handle(self):
         asked = json.loads(self.rfile.readline() or b'{"do": ""}')
         try:
-            answer = self.server.data.answer(asked)
+            answer = self.server.running.answer(asked)
         except faults.Wrong as sentence:
             answer = {"error": str(sentence)}
         except Exception as error:
@@ -107,18 +91,18 @@ class Control(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 def supervise(folder):
-    data = Data(folder)
+    running = Running(folder)
     os.chdir(folder / "run")                    # a UNIX socket's path is short; the folder's may not be
-    with image.in_use(data.plan["layers"][-1]), Control(CONTROL, Door) as control:
-        control.data = data
+    with image.in_use(running.plan["layers"][-1]), Control(CONTROL, Door) as control:
+        control.running = running
         threading.Thread(target=control.serve_forever, daemon=True).start()
         try:
-            data.bring_up()
+            running.bring_up()
         except Exception as error:
             traceback.print_exc()
             said = getattr(error, "stderr", None)
-            data.error = f"{type(error).__name__}: {error}" + (f" ({said.strip()[-300:]})" if isinstance(said, str) else "")
-        data.ready.set()
+            running.error = f"{type(error).__name__}: {error}" + (f" ({said.strip()[-300:]})" if isinstance(said, str) else "")
+        running.ready.set()
         threading.Event().wait()
 
 

@@ -139,10 +139,14 @@ def _plan(site, place, layers):
         "name": site.name, "cgroup": cgroups.home(place.unit), "prefix": place.network.prefixlen,
         "members": {name: list(addresses) for name, addresses in place.members}, "disk": str(site.lab.get("disk", "2g")),
         "layers": [str(path) for path in layers],
-        "hosts": {host.name: {"port": host.port, "components": host.components, "files": hostfiles.files(site, place, host)}
+        "hosts": {host.name: {"port": host.port, "services": _services(site, host), "files": hostfiles.files(site, place, host)}
                   for host in site.hosts},
         "balancers": balancers.write(site, place.folder / "balancers"), "services": infra.plan(site, place)}
     return json.loads(json.dumps(plan))         # as it will be read again: lists, not tuples
+
+
+def _services(site, host):
+    return {name: site.component(name).service for name in host.components}
 
 
 def _layers(say):

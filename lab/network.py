@@ -5,7 +5,9 @@ Namespaces are named in the lab's own /run/netns, so that two labs may use the s
 
 import ctypes
 import os
+import socket
 import subprocess
+import time
 
 CLONE_NEWNET = 0x40000000
 SWITCH = "switch"
@@ -35,6 +37,29 @@ def link(members, name, up):
 
 def ip(*words):
     subprocess.run(["ip", *words], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def tc(name, *words):
+    """Traffic control in a member's namespace."""
+    subprocess.run(["tc", "-n", name, *words], check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def wait_for(address, port, greeting, start, limit=90.0):
+    """Seconds since start until this port accepts (and greets). Moves the calling thread into the control namespace.
+
+    :raises OSError: at the limit.
+    """
+    enter("/run/netns/ctl")
+    while True:
+        try:
+            with socket.create_connection((address, port), timeout=2) as connection:
+                if not greeting or connection.recv(len(greeting)) == greeting:
+                    return time.monotonic() - start
+        except OSError:
+            pass
+        if time.monotonic() - start > limit:
+            raise OSError(f"{address}:{port} does not answer after {limit:.0f} s")
+        time.sleep(0.02)
 
 
 def inside(name):
