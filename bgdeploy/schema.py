@@ -104,7 +104,7 @@ def _heartbeat():
         "flip_path": _http_path(), "flip_body": {**_text("text with {word}", r"^.*$"), "default": h.flip_body},
         "flip_headers": _HEADERS, **_secret("token"),
         "user": _text("a user's name", r"^[^\s:]+$"), **_secret("password"), "ca_file": _path(),
-        "version_path": _http_path(), "version_pattern": _text("a regular expression with one group", r"\(.*\)"),
+        "version_path": _http_path(), "version_pattern": _text("a regular expression with one group"),
         "in_flight": _choice("kit", "balancer", "connections", "none", default=h.in_flight),
         "timeout": _seconds(h.timeout, low=1, high=60)})
 
@@ -144,7 +144,8 @@ def _ssh():
     s = Ssh
     return _object({
         "user": _USER, "port": _port(s.port), "identity": _path(), "known_hosts": _path(), "config": _path(),
-        "jump": _text("a jump host as [user@]host[:port]", r"^[A-Za-z0-9_\[][^\s,]*$"),
+        "jump": _text("jump hosts as [user@]host[:port], with commas between them",
+                      r"^[A-Za-z0-9_\[][^\s,]*(,[A-Za-z0-9_\[][^\s,]*)*$"),
         "sudo": _choice("nopasswd", "password", "none", default=s.sudo), **_secret("sudo_password"),
         "helper": _text("an absolute path", r"^/[!-~]+$", s.helper),
         "connect": _seconds(s.connect, low=1, high=600), "keepalive": _seconds(s.keepalive, low=1, high=3600)})
