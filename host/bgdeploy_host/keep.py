@@ -1,8 +1,11 @@
 """The smaller verbs: cookbooks that come by SSH, a heartbeat that is set to standby while its service is down, a local GET."""
 
+import gzip
+import hashlib
 import os
 import shutil
 import tarfile
+import zlib
 
 from bgdeploy_host import facts, files
 
@@ -13,6 +16,7 @@ LONGEST_ANSWER = 1 << 16
 def cookbooks(at, revision, have, stream):
     """Unpack a tar.gz of cookbooks from `stream`, whole or not at all; or only say whether this revision is here.
 
+    :param revision: the first hex digits of the SHA-256 of the tar inside.
     Who may send cookbooks decides what root runs on this host (docs/chef.md says so). A host with
     /etc/bgdeploy/server-only takes none.
     """
@@ -27,21 +31,22 @@ def cookbooks(at, revision, have, stream):
         shutil.rmtree(beside, ignore_errors=True)
         os.mkdir(beside, 0o700)
         try:
-            _unpack(stream, beside)
+            _unpack(stream, beside, revision)
             os.sync()
             if not os.path.isdir(kept):
                 os.rename(beside, kept)
             files.sync_folder(at(files.COOKBOOKS))
-        except (tarfile.TarError, OSError, EOFError) as problem:
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
             raise files.Refused("the cookbooks could not be unpacked: {}".format(problem))
         finally:
             shutil.rmtree(beside, ignore_errors=True)
     return {"hash": revision, "have": True}
 
 
-def _unpack(stream, folder):
+def _unpack(stream, folder, revision):
     total = count = 0
-    with tarfile.open(fileobj=stream, mode="r|gz") as archive:
+    plain = _Hashed(gzip.GzipFile(fileobj=stream))
+    with tarfile.open(fileobj=plain, mode="r|") as archive:
         for member in archive:
             total, count = total + member.size, count + 1
             path = os.path.normpath(member.name)
@@ -57,8 +62,26 @@ def _unpack(stream, folder):
             with open(target, "xb") as handle:
                 shutil.copyfileobj(archive.extractfile(member), handle)
                 os.fchmod(handle.fileno(), 0o755 if member.mode & 0o100 else 0o644)
+    while plain.read(1 << 16):      # what tar pads at the end
+        if plain.size > 2 * MOST_BYTES:
+            raise tarfile.TarError("it does not end")
     if not count:
         raise tarfile.TarError("it is empty")
+    if not plain.sum.hexdigest().startswith(revision):
+        raise tarfile.TarError("their SHA-256 begins with {}, not with {}".format(plain.sum.hexdigest()[:len(revision)], revision))
+
+
+class _Hashed:
+    """A stream that knows the checksum of what was read from it."""
+
+    def __init__(self, stream):
+        self.stream, self.sum, self.size = stream, hashlib.sha256(), 0
+
+    def read(self, size):
+        piece = self.stream.read(size)
+        self.sum.update(piece)
+        self.size += len(piece)
+        return piece
 
 
 def park(at, component, service):

@@ -90,7 +90,7 @@ action :deploy, description: 'Bring package, configuration and service to what t
     make_cache false
   end
 
-  dnf_package new_resource.package_name do
+  package = dnf_package new_resource.package_name do
     version new_resource.version if new_resource.version
     allow_downgrade true
   end
@@ -100,7 +100,7 @@ action :deploy, description: 'Bring package, configuration and service to what t
       mode '0755'
     end
 
-    file new_resource.config_path do
+    config = file new_resource.config_path do
       content "#{Chef::JSONCompat.to_json_pretty(new_resource.config)}\n"
       owner new_resource.config_owner
       group new_resource.config_group
@@ -115,16 +115,11 @@ action :deploy, description: 'Bring package, configuration and service to what t
     only_if "systemctl --quiet is-failed #{new_resource.service_name}"
   end
 
-  changes = ["dnf_package[#{new_resource.package_name}]"]
-  changes << "file[#{new_resource.config_path}]" if new_resource.config_path
+  # At once, and not by a delayed notification: a run that is killed in between leaves the old process over the new package, and no
+  # later run would notice. It also makes the first installation one start instead of a start and a restart.
+  changed = [package, config].compact.any?(&:updated_by_last_action?)
 
   service new_resource.service_name do
-    if new_resource.restart
-      action [:enable, :restart]
-    else
-      action [:enable, :start]
-      # Only subscribes: together with a notifies the service would be restarted twice (Chef 18).
-      subscribes :restart, changes, :delayed
-    end
+    action [:enable, changed || new_resource.restart ? :restart : :start]
   end
 end
