@@ -133,15 +133,16 @@ def tls(ca_file, stamp=None):
 
 
 def _once(address, port, request, method, cap, deadline, limit, context, name, tunnel):
-    line, sent, first, began = None, False, False, time.monotonic()
+    line, sent, first, began, stage = None, False, False, time.monotonic(), "did not take the connection"
     try:
         sock = tunnel(address, port) if tunnel else connect(address, port, deadline)
         if tunnel:      # logging in at the host has a limit of its own
             deadline += time.monotonic() - began
         line = Line(sock, deadline)
         if context:
+            stage = "did not finish the TLS handshake"
             line = Tls(line, context, name)
-        sent = True
+        sent, stage = True, "gave no whole answer"
         _send(line, request)
         answer = reading(method, cap)
         next(answer)
@@ -160,8 +161,7 @@ def _once(address, port, request, method, cap, deadline, limit, context, name, t
     except socket.gaierror as trouble:
         raise Lost(f"has no address: {trouble.strerror}") from None
     except TimeoutError:
-        what = "gave no whole answer" if sent else "did not take the connection"
-        raise Lost(f"{what} within {limit:g} s", sent) from None
+        raise Lost(f"{stage} within {limit:g} s", sent) from None
     except ValueError as trouble:       # a name that TLS cannot ask for
         raise Lost(f"cannot be asked for as {name!r}: {trouble}", sent) from None
     except (OSError, EOFError) as trouble:

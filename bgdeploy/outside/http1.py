@@ -97,11 +97,9 @@ def _keeps(minor, fields):
 
 
 def _length(text):
-    values = {value.strip() for value in text.split(",")}
-    value = values.pop()
-    if values or not re.fullmatch("[0-9]{1,18}", value, re.ASCII):
+    if not re.fullmatch("[0-9]{1,18}", text, re.ASCII):         # repeated ones ("4, 4") too: RFC 9110 8.6 allows to refuse them
         raise Malformed(f"Content-Length {text[:60]!r}")
-    return int(value)
+    return int(text)
 
 
 def _line(buffer, room):

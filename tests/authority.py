@@ -1,0 +1,34 @@
+"""A private certificate authority and a server certificate for shop.lab, made by openssl for one test session."""
+
+import ssl
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Authority:
+    """:param file: the authority's own certificate (PEM). :param server: the context of a server called shop.lab, 127.0.0.1."""
+
+    file: str
+    server: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("authority")
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+
+    (folder / "names").write_text("subjectAltName=DNS:shop.lab,IP:127.0.0.1\n")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=Test CA",
+            "-keyout", "ca.key", "-out", "ca.pem", "-addext", "keyUsage=critical,keyCertSign")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=shop.lab", "-keyout", "server.key",
+            "-out", "server.csr")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names",
+            "-out", "server.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "server.pem", folder / "server.key")
+    return Authority(str(folder / "ca.pem"), context)
