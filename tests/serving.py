@@ -45,6 +45,17 @@ def eventually(look, wanted, limit=10.0, pace=0.05):
         time.sleep(pace)
 
 
+def in_child(work):
+    """Run work() in a forked process; return its pid, not waited for."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+        finally:
+            os._exit(0)
+    return pid
+
+
 class Process:
     """A server in a session of its own.
 

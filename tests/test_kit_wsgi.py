@@ -1,0 +1,117 @@
+"""The kit in front of a WSGI application, called directly: counting, health, conditions, places. Under servers: contract/."""
+
+import io
+import json
+import os
+
+import pytest
+
+from heartbeat_kit import Heartbeat, board
+from heartbeat_kit.wsgi import Counted
+from tests.serving import in_child
+
+
+class TestWsgi:
+    @pytest.fixture
+    def heartbeat(self, tmp_path):
+        (tmp_path / "shop").mkdir()
+        return Heartbeat("shop", "2.0.0-1", state_dir=str(tmp_path), token_file=str(tmp_path / "token"), balancers=["10.0.0.1"])
+
+    def call(self, application, path="/", method="GET", **environ):
+        seen = {}
+        body = application(dict({"REQUEST_METHOD": method, "PATH_INFO": path, "REMOTE_ADDR": "10.0.0.7", "SERVER_NAME": "h",
+                                 "SERVER_PORT": "80", "wsgi.input": io.BytesIO()}, **environ),
+                           lambda status, headers, *rest: seen.update(status=status, headers=dict(headers)))
+        return seen, body
+
+    def in_flight(self, heartbeat):
+        return json.loads(b"".join(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1]).decode())["in_flight"]
+
+    def test_a_body_is_counted_out_once_when_it_is_closed(self, heartbeat):
+        closed = []
+
+        class Body(list):
+            def close(self):
+                closed.append(True)
+        _, body = self.call(heartbeat.wsgi(lambda environ, start: Body([b"x"])))
+        assert self.in_flight(heartbeat) == 1 and len(body) == 1 and list(body) == [b"x"]
+        assert self.in_flight(heartbeat) == 1
+        body.close()
+        body.close()
+        del body
+        assert closed == [True] and self.in_flight(heartbeat) == 0
+
+    def test_a_body_that_a_server_forgets_to_close_is_counted_out_when_it_goes(self, heartbeat):
+        _, body = self.call(heartbeat.wsgi(lambda environ, start: iter([b"x"])))
+        assert self.in_flight(heartbeat) == 1
+        del body
+        assert self.in_flight(heartbeat) == 0
+
+    def test_a_close_that_raises_still_counts_out(self):
+        class Body(list):
+            def close(self):
+                raise ValueError("no")
+        left = []
+        with pytest.raises(ValueError):
+            Counted(Body(), lambda: left.append(True)).close()
+        assert left == [True]
+
+    def test_a_generator_has_no_length_for_a_server_to_use(self, heartbeat):
+        _, body = self.call(heartbeat.wsgi(lambda environ, start: iter([b"x"])))
+        with pytest.raises(TypeError):
+            len(body)
+
+    def test_a_health_check_that_raises_is_a_no_and_its_text_is_in_the_detail(self, tmp_path):
+        sick = Heartbeat("shop", "1", healthy=lambda: 1 / 0, state_dir=str(tmp_path), balancers=[])
+        assert self.call(sick.wsgi(None), "/heartbeat")[0]["status"] == "503 Service Unavailable"
+        detail = json.loads(b"".join(self.call(sick.wsgi(None), "/heartbeat/detail")[1]).decode())
+        assert detail["healthy"] is False and "ZeroDivisionError" in detail["problems"][0]
+
+    def test_work_that_the_application_cannot_count_is_unknown(self, heartbeat):
+        heartbeat._busy = lambda: 1 / 0
+        assert json.loads(b"".join(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1]).decode())["busy"] is None
+        heartbeat._busy = lambda: 3
+        assert json.loads(b"".join(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1]).decode())["busy"] == 3
+
+    def test_workers_of_two_versions_refuse_every_conditional_flip(self, heartbeat, tmp_path):
+        (tmp_path / "token").write_text("t\n")
+        older = board.Board(heartbeat.board.directory, heartbeat.start, "1.0.0-1")
+        ready, let_go = os.pipe(), os.pipe()
+
+        def child():
+            older.enter()
+            os.write(ready[1], b"x")
+            os.read(let_go[0], 1)
+        pid = in_child(child)
+        os.read(ready[0], 1)
+        self.call(heartbeat.wsgi(lambda environ, start: [b""]))
+        seen, body = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", HTTP_IF_MATCH=heartbeat.etag,
+                               CONTENT_LENGTH="4", **{"wsgi.input": io.BytesIO(b"live")})
+        assert seen["status"].startswith("412") and b"1.0.0-1, 2.0.0-1" in body[0]
+        os.write(let_go[1], b"x")
+        os.waitpid(pid, 0)
+        seen, _ = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", HTTP_IF_MATCH=heartbeat.etag,
+                            CONTENT_LENGTH="4", **{"wsgi.input": io.BytesIO(b"live")})
+        assert seen["status"] == "200 OK"
+
+    @pytest.mark.parametrize("only_on, server, allowed", [
+        (None, ("0.0.0.0", "80"), True), ([81], ("h", "81"), True), (["127.0.0.1:81"], ("127.0.0.1", "81"), True),
+        ([81], ("h", "80"), False), (["127.0.0.1:81"], ("10.0.0.1", "81"), False), ([], ("h", "80"), False)])
+    def test_flips_and_details_are_answered_only_where_the_site_says(self, tmp_path, only_on, server, allowed):
+        bound = Heartbeat("shop", "1", state_dir=str(tmp_path), balancers=[], only_on=only_on)
+        place = {"SERVER_NAME": server[0], "SERVER_PORT": server[1]}
+        assert self.call(bound.wsgi(None), "/heartbeat", **place)[0]["status"] == "200 OK"
+        assert (self.call(bound.wsgi(None), "/heartbeat/detail", **place)[0]["status"] == "200 OK") is allowed
+        assert self.call(bound.wsgi(None), "/heartbeat", "PUT", **place)[0]["status"][:3] == ("401" if allowed else "403")
+
+    def test_a_disk_that_is_full_is_told_and_the_word_stays(self, heartbeat, tmp_path, monkeypatch):
+        (tmp_path / "token").write_text("t\n")
+        monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        seen, body = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", CONTENT_LENGTH="4",
+                               **{"wsgi.input": io.BytesIO(b"live")})
+        assert seen["status"].startswith("500") and b"No space left" in body[0] and b"now is standby" in body[0]
+
+    @pytest.mark.parametrize("wrong", [{"component": "../x"}, {"component": ""}, {"after_boot": "live"}])
+    def test_a_setting_that_cannot_be_meant_is_refused_at_once(self, tmp_path, wrong):
+        with pytest.raises(ValueError):
+            Heartbeat(**dict({"component": "shop", "version": "1", "state_dir": str(tmp_path)}, **wrong))
