@@ -29,7 +29,7 @@ MASKED = """getty.target console-getty.service apt-daily.timer apt-daily-upgrade
     systemd-tmpfiles-setup-dev.service systemd-journal-flush.service dnf-makecache.timer""".split()
 # An empty RPM database provides nothing, so that no honest package would install; this is what the Debian root really has.
 PROVIDES = ("/bin/sh /bin/bash /usr/bin/python3 /usr/bin/env /usr/sbin/useradd /usr/sbin/groupadd /usr/bin/systemctl /usr/bin/systemd-run "
-            "bash python3 python3-gunicorn python3-pymongo systemd shadow-utils sudo coreutils util-linux tar gzip").split()
+            "bash python3 python3-gunicorn python3-pymongo systemd shadow-utils sudo coreutils util-linux tar gzip rpm dnf").split()
 BUILDER = 1                     # raise it when a change of this file must rebuild the images
 
 
@@ -122,7 +122,6 @@ def _dress(root):
     for name in ("os-release", "ssh/sshd_config.d/lab.conf"):
         (root / "etc" / name).unlink(missing_ok=True)       # os-release is a link into /usr/lib
     subprocess.run(["cp", "-a", "--no-preserve=ownership", f"{HERE}/golden/.", str(root)], check=True)
-    os.chmod(root / "etc/sudoers.d/bgdeploy", 0o440)
     for path in (root, root / "etc", root / "usr", root / "usr/bin", root / "opt"):
         os.chmod(path, 0o755)
     for key in (root / "etc/ssh").glob("ssh_host_*"):
@@ -219,7 +218,7 @@ def half_made(target):
 
 def _prune(keep):
     """Older images go, unless a lab lives on them."""
-    for old in [*CACHE.glob("image-*"), *CACHE.glob("base-*")]:
+    for old in [*CACHE.glob("image-*"), *CACHE.glob("base-*"), *CACHE.glob("host-*")]:
         if old.name in keep or not old.is_dir():
             continue
         with open(f"{old}.lock", "a") as lock:

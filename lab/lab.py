@@ -46,6 +46,7 @@ def up(site, say=print):
     os.chmod(place.folder, 0o700)
     _raise_inotify(len(site.hosts), say)
     hostfiles.keys(site, place)
+    _repository(site)
     with open(os.open(place.run / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(_plan(site, place, layers), file)
     prepared = time.monotonic()
@@ -143,6 +144,14 @@ def _plan(site, place, layers):
                   for host in site.hosts},
         "balancers": balancers.write(site, place.folder / "balancers"), "services": infra.plan(site, place)}
     return json.loads(json.dumps(plan))         # as it will be read again: lists, not tuples
+
+
+def _repository(site):
+    """An empty one that dnf can read, and its signing key, made the first time."""
+    folder = site.repository and site.repository.directory
+    if folder and not pathlib.Path(folder, "repodata/repomd.xml").exists():
+        from bgdeploy.outside import packages
+        packages.prepare_repository(site)
 
 
 def _services(site, host):
