@@ -4,6 +4,7 @@ Whatever the login shell is or prints (banners, colours, a .bashrc that talks), 
 drawn for this one command; without the second marker there is no answer, whatever exit status came.
 """
 
+import random
 import re
 import select
 import shlex
@@ -46,7 +47,8 @@ def line(argv, marker, prelude=""):
     :param argv: program and arguments, each quoted.
     :param prelude: shell text before it, ours only; it may end the command early with `e CODE`.
     """
-    script = (f"PATH=$PATH:{_PATH} LC_ALL=C; export PATH LC_ALL; echo {marker}; echo {marker} >&2; "
+    script = (f"PATH=$PATH:{_PATH} LC_ALL=C; export PATH LC_ALL; read -r a a a a g a </proc/$$/stat; "
+              f"echo {marker} $g; echo {marker} >&2; "
               f"e() {{ echo; echo {marker} $1; echo >&2; echo {marker} >&2; exit $1; }}; "
               f"{prelude}{' '.join(map(shlex.quote, argv))}; e $?")
     octal = "".join(chr(byte) if chr(byte) in _SAFE else f"\\0{byte:03o}" for byte in script.encode())
@@ -57,17 +59,19 @@ class _Stream:
     """One output stream: what came before the first marker, what came after it (capped), and the last bytes."""
 
     def __init__(self, marker, cap):
-        self._begin, self._end, self._cap = f"{marker}\n".encode(), re.compile(rb"\n%s ?(\d*)\n" % marker.encode()), cap
-        self.noise, self.body, self.began, self.size, self.tail = b"", bytearray(), False, 0, b""
+        self._begin, self._end = re.compile(rb"%s ?(\d*)\n" % marker.encode()), re.compile(rb"\n%s ?(\d*)\n" % marker.encode())
+        self._cap, self.noise, self.body, self.began, self.size, self.tail = cap, b"", bytearray(), False, 0, b""
+        self.group = ""             # the process group of the command on the host
 
     def take(self, piece):
         if not self.began:
             self.noise += piece
-            before, found, piece = self.noise.partition(self._begin)
+            found = self._begin.search(self.noise)
             if not found:
                 self.noise = self.noise[-65536:]
                 return
-            self.noise, self.began = before, True
+            piece, self.noise = self.noise[found.end():], self.noise[:found.start()]
+            self.group, self.began = found.group(1).decode(), True
         self.size += len(piece)
         self.body += piece[:max(0, self._cap + 256 - len(self.body))]
         self.tail = (self.tail + piece)[-256:]
@@ -93,16 +97,17 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
     :raises ConnectionError: the channel could not even be opened: nothing was run.
     """
     limit = until - time.monotonic()
-    channel = _opened(transport, min(limit, slow or limit), label)
+    channel = _opened(transport, until, slow, label)
     # exec_command waits for the server's word without a limit of its own: closing the channel ends that wait
-    watch = threading.Timer(max(0.1, limit) + 5, channel.close)
+    watch = threading.Timer(max(0.1, limit), channel.close)
     watch.daemon = True
     watch.start()
     out, err = _Stream(marker, cap), _Stream(marker, cap)
     try:
         channel.exec_command(line(argv, marker, prelude))
+        watch.cancel()
         if not _follow(channel, out, err, stdin, until):
-            _end(channel)
+            _end(transport, channel, out.group)
             raise NoAnswer(f"{label}: {argv[0]} did not end within {limit:.0f} s and was told to stop: its result is unknown")
     except (paramiko.SSHException, EOFError, OSError) as error:
         raise NoAnswer(f"{label}: the SSH connection was lost during {argv[0]} "
@@ -118,13 +123,21 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
     return Answer(int(code), body, stderr, cut or cut_too, out.noise + err.noise)
 
 
-def _opened(transport, seconds, label):
-    try:
-        return transport.open_session(timeout=max(0.1, seconds))
-    except paramiko.ChannelException as error:
-        raise NoAnswer(f"{label}: the SSH server opens no further session: {error.text} (MaxSessions in its sshd_config)") from None
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise ConnectionError(str(error) or type(error).__name__) from None
+def _opened(transport, until, slow, label):
+    """A new session. Where the server has as many as it allows (MaxSessions), its turn is waited for: nothing was run yet."""
+    nap = 0.02
+    while True:
+        left = until - time.monotonic()
+        try:
+            return transport.open_session(timeout=max(0.1, min(left, slow or left)))
+        except paramiko.ChannelException as error:
+            if left <= nap:
+                raise NoAnswer(f"{label}: the SSH server opens no further session: {error.text} (see MaxSessions in its "
+                               "sshd_config)") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise ConnectionError(str(error) or type(error).__name__) from None
+        time.sleep(random.uniform(nap / 2, nap))
+        nap = min(0.5, 2 * nap)
 
 
 def _follow(channel, out, err, stdin, until):
@@ -183,19 +196,50 @@ def _feed(channel, pending):
     return pending, bool(sent)
 
 
-def _end(channel):
-    """RFC 4254, 6.9: sshd passes the signal to the command's process group. Closing the channel alone leaves it running."""
+def _end(transport, channel, group):
+    """Make the remote process end: closing the channel alone leaves it running.
+
+    RFC 4254, 6.9: sshd passes a signal on to the command's process group. It refuses that for a login as root (measured with
+    OpenSSH 9.2), so kill(1) follows over a session of its own. What runs as another user under sudo hears neither: the
+    commands sent so are short, and whatever is long runs detached.
+    """
     for name in ("TERM", "KILL"):
-        if channel.closed or channel.exit_status_ready():
+        _signal(channel, name)
+        if _over(channel, 1.0):
             return
-        message = paramiko.Message()
-        message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
-        message.add_int(channel.remote_chanid)
-        message.add_string("signal")
-        message.add_boolean(False)
-        message.add_string(name)
+        if group:
+            _kill(transport, name, group)
+            if _over(channel, 0.5):
+                return
+
+
+def _over(channel, seconds):
+    return channel.closed or channel.status_event.wait(seconds)
+
+
+def _signal(channel, name):
+    message = paramiko.Message()
+    message.add_byte(paramiko.common.cMSG_CHANNEL_REQUEST)
+    message.add_int(channel.remote_chanid)
+    message.add_string("signal")
+    message.add_boolean(False)
+    message.add_string(name)
+    try:
+        channel.transport._send_user_message(message)       # Paramiko has no public name for it, in any version
+    except Exception:       # the connection is gone: there is nobody to tell
+        pass
+
+
+def _kill(transport, name, group):
+    try:
+        other = transport.open_session(timeout=2.0)
+        watch = threading.Timer(2.0, other.close)
+        watch.start()
         try:
-            channel.transport._send_user_message(message)       # Paramiko has no public name for it, in any version
-        except Exception:       # the connection is gone: there is nobody to tell
-            return
-        channel.status_event.wait(1.0)
+            other.exec_command(f"/bin/sh -c 'kill -{name} -{group}'")
+            other.status_event.wait(2.0)
+        finally:
+            watch.cancel()
+            other.close()
+    except (paramiko.SSHException, EOFError, OSError):
+        pass
