@@ -239,30 +239,41 @@ class Memory:
     :param sane: {(host, release id, started)} that passed sanity through STANDBY.
     :param insane: {(host, release id, started): detail} that failed it.
     :param taken: {host: started} whom this run put to standby, and how they ran then; cleared by a later live.
-    :param released: {host: started} whom this run put live, noted once it was seen live.
+    :param put, released: {host: started} whom this run put live; and of those, who was then seen to serve.
     :param jobs: {host} on which this run started a converge.
     :param forgiven: hosts whose earlier failure does not count any more (resume, retry).
     :param approved: gates that a person approved: {(gate, stack)}.
     :param excluded: {host: reason}.
-    :param waits: {(kind, hosts): since}.
+    :param waits: {(kind, stack): since}: running since the last act on the stack, so that waits cannot feed each other.
     :param tries: {(step, host, release id, started): count}.
+    :param converges: {host: how often this run started Chef there}.
+    :param drains: {host: drained | timed-out N left | unmeasured}, until the host goes live again.
+    :param untested: {host: (started, reason)}: a person said that these processes may go live without sanity.
+    :param quiet, silent, short_since: noted by the driver from look to look, not journalled: since when a host counts 0 requests
+        in flight, is not known, and since when fewer than the floor serve.
     """
 
     first_seen: Seen = None
     sane: frozenset = frozenset()
     insane: dict = field(default_factory=dict)
     taken: dict = field(default_factory=dict)
+    put: dict = field(default_factory=dict)
     released: dict = field(default_factory=dict)
     jobs: frozenset = frozenset()
     forgiven: frozenset = frozenset()
     approved: frozenset = frozenset()
     answers: dict = field(default_factory=dict)
     excluded: dict = field(default_factory=dict)
-    dropped: dict = field(default_factory=dict)
     waits: dict = field(default_factory=dict)
     tries: dict = field(default_factory=dict)
+    converges: dict = field(default_factory=dict)
+    drains: dict = field(default_factory=dict)
+    untested: dict = field(default_factory=dict)
     run: str = None
     acted: bool = False
+    quiet: dict = field(default_factory=dict)
+    silent: dict = field(default_factory=dict)
+    short_since: float = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""The loop: look, decide, look again, write it down, act; until done, stopped or a person is needed. No rules here.
+
+Everything outside comes in as `Ports`; nothing here opens a connection or prints.
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Callable
+
+from bgdeploy.decide import decide
+from bgdeploy.errors import NoAnswer
+from bgdeploy.memory import fold, remember
+from bgdeploy.model import Ask, Do, Done, Stop, Wait
+from bgdeploy.prove import drain_outcome, known, serves, shortfall
+
+SAY_EVERY = 60.0        # seconds of waiting after which a line is printed: Jenkins ends silent builds
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What the loop reaches the world through.
+
+    :param look: () -> Seen. Asks everybody once; what does not answer is unknown in it.
+    :param act: (Do, Seen, attempt) -> iterable of Result, one a host as it ends.
+    :param lost: () -> None, or a sentence: the lock is not ours any more.
+    :param told: () -> None, or a sentence: somebody (`back`) asks this driver to stop.
+    :param hook: (name, step or None) -> (outcome "ok|refused|failed|absent", detail).
+    :param say: (Wait, seconds) -> None. Called once a minute of waiting.
+    :param watched: () -> availability dict, or None.
+    """
+
+    look: Callable
+    act: Callable
+    lost: Callable = lambda: None
+    told: Callable = lambda: None
+    hook: Callable = lambda name, step: ("absent", "")
+    say: Callable = lambda wait, seconds: None
+    watched: Callable = lambda: None
+    sleep: Callable = time.sleep
+    pace: float = 0.3
+
+
+@dataclass
+class Interrupt:
+    """Set by a signal handler or a broken output; the loop reads it and starts nothing new. Never acts itself."""
+
+    wanted: str = None
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A wait that goes on: its step as journalled, since when, and when the last line about it was said."""
+
+    step: Wait
+    since: float
+    said: float
+
+
+@dataclass(frozen=True)
+class End:
+    """How one drive ended. step: the Done, Stop or Ask that decide returned last, or a Stop for an interruption."""
+
+    outcome: str
+    exit_code: int
+    why: str
+    next: tuple = ()
+    step: object = None
+    seen: object = None
+    warnings: tuple = field(default=())
+
+
+def drive(goal, policy, journal, ports, interrupt=None, accept=()):
+    """Pursue the goal until there is an end; journal everything before it has an effect.
+
+    :param interrupt: Interrupt, looked at before anything new is started.
+    :param accept: keys of warnings that do not count (the inventory's `accept`).
+    :returns: End. Never raises for what the world does; OSError if the journal cannot be written (nothing is done then).
+    """
+    interrupt = interrupt or Interrupt()
+    memory, seen, waiting = fold(journal.events), None, None
+
+    def write(kind, **fields):
+        nonlocal memory
+        memory = remember(memory, journal.write(kind, **fields))
+
+    while True:
+        try:
+            if interrupt.wanted:
+                step = Stop(f"interrupted by {interrupt.wanted}", "invoke resume")
+                return finish(journal, ports, policy, memory, seen, step, accept, interrupted=interrupt.wanted)
+            reason = ports.told()
+            if reason:
+                return finish(journal, ports, policy, memory, seen, Stop(reason, "invoke status"), accept, interrupted="back")
+            seen = ports.look()
+            memory = noted(memory, seen, policy)
+            served = {h.name: h.started for h in seen.hosts if h.name in memory.put and serves(h)}
+            if served:
+                write("seen_live", hosts=served)
+            step = decide(goal, seen, memory, policy, seen.at)
+            if waiting and not (isinstance(step, Wait) and (step.kind, step.stack) == (waiting.step.kind, waiting.step.stack)):
+                write("waited", **over(waiting, step, seen))
+                waiting = None
+            if isinstance(step, Wait):
+                waiting = wait(write, ports, waiting, step, seen.at)
+                continue
+            if isinstance(step, Do):
+                refusal = act(goal, policy, ports, interrupt, memory, seen, step, write)
+                if refusal is None:
+                    continue
+                step = refusal
+        except NoAnswer as e:
+            step = Stop(e.sentence, e.next_command or "invoke status")
+        return finish(journal, ports, policy, memory, seen, step, accept)
+
+
+def act(goal, policy, ports, interrupt, memory, seen, step, write):
+    """One Do: before-hook, look again, write, act, after-hook. Returns None, or a Stop that ends the run."""
+    quietly = step.rescue or goal.kind == "back"
+    if not quietly:
+        outcome, detail = ports.hook(f"before-{step.step}", step)
+        if outcome != "absent":
+            write("hook", name=f"before-{step.step}", outcome=outcome, detail=detail)
+        if outcome in ("refused", "failed"):
+            return Stop(f"hook before-{step.step} refused: {detail}", "invoke resume", step.hosts)
+    again = ports.look()
+    second = decide(goal, again, noted(memory, again, policy), policy, again.at)
+    if not same(step, second):
+        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=f"at the second look: {second.why}")
+        return None
+    if interrupt.wanted:
+        return None
+    started = {name: again.host(name).started for name in step.hosts}
+    release = step.release.id if step.release else None
+    attempt = 1 + max([memory.converges.get(h, 0) for h in step.hosts], default=0)
+    write("doing", step=step.step, stack=step.stack, hosts=list(step.hosts), release=release, why=step.why, started=started, rescue=step.rescue)
+    gone = ports.lost()
+    if gone:
+        return Stop(gone, "invoke status")
+    since = time.monotonic()
+    for result in ports.act(step, again, attempt):
+        write("result", step=step.step, stack=step.stack, host=result.host, outcome=result.outcome, detail=result.detail,
+              seconds=round(result.seconds, 3), evidence=result.evidence, release=release, started=started.get(result.host))
+    write("acted", step=step.step, stack=step.stack, hosts=list(step.hosts), seconds=round(time.monotonic() - since, 3))
+    if not quietly:
+        outcome, detail = ports.hook(f"after-{step.step}", step)
+        if outcome != "absent":
+            write("hook", name=f"after-{step.step}", outcome=outcome, detail=detail)
+        if outcome in ("refused", "failed"):
+            write("warned", key="hook", text=f"hook after-{step.step}: {detail}")
+    return None
+
+
+def wait(write, ports, waiting, step, now):
+    """One pace of a Wait: journalled when it starts or its hosts change, said once a minute."""
+    if waiting is None or waiting.step.hosts != step.hosts:
+        write("waiting", wait=step.kind, stack=step.stack, hosts=list(step.hosts), why=step.why, until=step.until)
+        waiting = Waiting(step, waiting.since if waiting else now, now)
+    elif now - waiting.said >= SAY_EVERY:
+        ports.say(step, now - waiting.since)
+        waiting = replace(waiting, said=now)
+    ports.sleep(ports.pace)
+    return waiting
+
+
+def over(waiting, step, seen):
+    """The fields of 'waited': how a wait ended. For a drain the named outcome of each host."""
+    fields = {"wait": waiting.step.kind, "stack": waiting.step.stack, "hosts": list(waiting.step.hosts),
+              "seconds": round(max(0.0, seen.at - waiting.since), 3), "outcome": "stopped" if isinstance(step, Stop) else "over"}
+    if waiting.step.kind == "drain":
+        hosts = [seen.host(name) for name in waiting.step.hosts]
+        fields["outcomes"] = {h.name: drain_outcome([h]) for h in hosts if not isinstance(step, Stop)}
+        fields["outcome"] = drain_outcome(hosts)
+    return fields
+
+
+def noted(memory, seen, policy):
+    """What changes from look to look and is not worth a journal entry: since when quiet, silent, short."""
+    now = seen.at
+    short = shortfall(seen, policy)
+    return replace(
+        memory,
+        quiet={h.name: memory.quiet.get(h.name, now) for h in seen.hosts if h.sessions == 0},
+        silent={h.name: memory.silent.get(h.name, now) for h in seen.hosts if not known(h)},
+        short_since=(memory.short_since if memory.short_since is not None else now) if short else None)
+
+
+def same(step, second):
+    """The second look asks for the same act: kind, hosts and release; never the why."""
+    return isinstance(second, Do) and (step.step, step.stack, step.hosts, step.release) == (second.step, second.stack, second.hosts, second.release)
+
+
+def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None):
+    """Write the last events and name outcome and exit code (contract: 5 before all, then 8, then 4 or 7; 6 only if done)."""
+    short = shortfall(seen, policy) if seen else ["nothing was seen"]
+    found = list(step.warnings) if isinstance(step, Done) else []
+    found += [(e.get("key", "warning"), e["text"]) for e in journal.events if e["kind"] == "warned"]
+    counted = tuple(text for key, text in found if key not in accept)
+    next_commands = (step.next_command,) if isinstance(step, Stop) else ()
+    if interrupted:
+        outcome, code = "interrupted", 5
+        journal.write("interrupted", signal=interrupted)
+    elif isinstance(step, Done):
+        outcome, code = ("warned", 6) if counted else ("done", 0)
+    elif isinstance(step, Ask):
+        outcome, code = "waiting", 7
+        next_commands = tuple(f"invoke answer --run {memory.run} --choice {c}" for c in step.choices) + ("invoke resume",)
+        journal.write("asked", gate=step.gate, stack=step.stack, hosts=list(step.hosts), choices=list(step.choices), why=step.why)
+    else:
+        outcome, code = ("failed", 4) if memory.acted else ("refused", 3)
+    why = step.why
+    if short and memory.acted and code in (4, 7):
+        outcome, code = "failed", 8
+        why = f"{why}. ACT NOW: the floor is not proved to be served: {'; '.join(short)}"
+    available = ports.watched()
+    if available:
+        journal.write("watched", availability=available)
+    for key, text in found if isinstance(step, Done) else []:
+        if not any(e["kind"] == "warned" and e["text"] == text for e in journal.events):
+            journal.write("warned", key=key, text=text)
+    journal.write("ended", outcome=outcome, exit_code=code, why=why, next=list(next_commands), seen=seen.to_json() if seen else None)
+    return End(outcome, code, why, next_commands, step, seen, counted)

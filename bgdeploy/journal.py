@@ -1,0 +1,89 @@
+"""A run's journal: append-only JSON lines, on disk before the effect that they announce. The only file that writes it.
+
+A last line torn by a crash is not an event; whatever follows a torn line starts on a line of its own.
+"""
+
+import json
+import os
+import secrets
+import time
+from datetime import datetime, timezone
+
+from bgdeploy.errors import Refused
+
+
+def new_id(now=None):
+    """A run's id: sorts by time, usable as file name, systemd unit name and argument."""
+    return datetime.fromtimestamp(now or time.time(), timezone.utc).strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+class Journal:
+    """:param folder: of this run; made if missing (0700).
+    :param clock: () -> seconds since the epoch that never go back.
+    :param tellers: callables that get each event after it is on disk (console, shared store).
+    """
+
+    def __init__(self, folder, clock, tellers=()):
+        self.folder, self.clock, self.tellers = folder, clock, list(tellers)
+        self.path = os.path.join(folder, "journal.jsonl")
+        try:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            self.events = read(self.path)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as e:
+            raise Refused(f"{e.filename or folder}: the journal cannot be written: {e.strerror}; "
+                          f"its folder must belong to the user who runs bgdeploy (BGDEPLOY_STATE names another)") from None
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")
+        self._sync(folder)
+
+    def write(self, kind, **fields):
+        """Append one event, fsynced; then tell it. Returns the event (a dict). A full disk raises OSError: no act follows."""
+        event = {"n": len(self.events) + 1, "at": round(self.clock(), 3), "kind": kind, **fields}
+        line = json.dumps(event, ensure_ascii=True, default=str).encode() + b"\n"
+        while line:
+            line = line[os.write(self._file, line):]
+        os.fsync(self._file)
+        self.events.append(event)
+        for tell in self.tellers:
+            tell(event)
+        return event
+
+    def close(self):
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    @staticmethod
+    def _sync(folder):
+        for path in (folder, os.path.dirname(folder)):
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+
+def read(path):
+    """Events of a journal file in order; [] if there is none. Lines that are not whole JSON objects are skipped."""
+    try:
+        with open(path, "rb") as f:
+            lines = f.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "kind" in event:
+            events.append(event)
+    return events
+
+
+def monotonic_clock():
+    """A clock in epoch seconds that never goes back, even if somebody sets the machine's clock in mid-run."""
+    start, zero = time.time(), time.monotonic()
+    return lambda: start + (time.monotonic() - zero)

@@ -1,0 +1,211 @@
+"""What counts as proved: definitions over Seen and Memory that the rules stand on. Pure; no rule decides here.
+
+None in any fact is unknown, and unknown proves nothing.
+"""
+
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
+
+from bgdeploy.model import DOWN, LIVE, NO, STANDBY, YES
+
+BAD_JOBS = ("failed", "locked", "config")
+QUIET = 1.0     # seconds between the two looks that must both count 0 requests in flight
+
+
+def idle(component):
+    """It takes no new work: in standby, down, or sick (no balancer keeps what gives no valid answer)."""
+    return component.heartbeat in (STANDBY, DOWN) or component.sick
+
+
+def is_out(host):
+    """Every component is idle: the host is out of LIVE by its own word."""
+    return bool(host.components) and all(idle(c) for c in host.components)
+
+
+def let_go(host):
+    """Out of LIVE, and every named node of LIVE says so. What is down or sick has nothing to be let go of."""
+    return is_out(host) and all(c.live_pool == NO for c in host.components if c.heartbeat == STANDBY and not c.sick)
+
+
+def in_standby_pool(host):
+    """STANDBY has taken on everything of the host that runs and answers."""
+    return all(c.standby_pool == YES for c in host.components if c.heartbeat == STANDBY and not c.sick)
+
+
+def serves(host):
+    """Every component is proved to serve through LIVE."""
+    return bool(host.components) and all(c.serves for c in host.components)
+
+
+def known(host):
+    """It answered, and every component's heartbeat and process are known (or the component is known to be sick)."""
+    return host.reachable is True and bool(host.components) and all(
+        c.sick or c.heartbeat == DOWN or (c.heartbeat in (LIVE, STANDBY) and c.started is not None) for c in host.components)
+
+
+def runs(host, release):
+    """Every component's running process reports the release's version."""
+    return all(c.release is not None and c.release == release.version(c.name) for c in host.components)
+
+
+def our_job(host, memory):
+    """The host's last Chef run is one of this run's."""
+    return host.job is not None and host.job.kind == "chef" and memory.run is not None and host.job.run.split(".")[0] == memory.run
+
+
+def was_live_on(host, release, memory):
+    """At this run's first look the host was live on these versions already."""
+    before = memory.first_seen.host(host.name) if memory.first_seen else None
+    return (before is not None and bool(before.components) and all(c.heartbeat == LIVE for c in before.components)
+            and runs(before, release) and not running(before))
+
+
+def converged(host, release, memory):
+    """The running processes are the release, and the host's last job brought it and ended ok, whoever's run it was.
+
+    Where no job is known: only if the host was live on these versions when this run first looked.
+    """
+    if not runs(host, release):
+        return False
+    if host.job is None or host.job.kind != "chef":
+        return host.name not in memory.jobs and was_live_on(host, release, memory)
+    return host.job.release == release.id and host.job.state == "ok"
+
+
+def sane(host, release, memory):
+    """These very processes passed sanity through STANDBY on this release."""
+    return host.started is not None and (host.name, release.id, host.started) in memory.sane
+
+
+def tested(host, release, memory):
+    """A host that is live may stay so: it passed on this release since our last converge, or was live on it at the first look.
+
+    A live app that crashes and restarts on the tested release goes on serving, so the start id is not asked for here.
+    """
+    passed = any(name == host.name and release_id == release.id for name, release_id, _ in memory.sane)
+    return passed or (host.name not in memory.jobs and was_live_on(host, release, memory))
+
+
+def untouched(host, memory):
+    """This run took the host out, did nothing else to it, and the same processes still run."""
+    return host.started is not None and host.name not in memory.jobs and memory.taken.get(host.name) == host.started
+
+
+def running(host):
+    return host.job is not None and host.job.state == "running"
+
+
+def failed(host, release, memory):
+    """Why this run's converge failed on the host, or None. 'lost', 'again' and 'reboot' are not failures: converge again."""
+    if host.name in memory.forgiven or not our_job(host, memory) or host.job.release != release.id:
+        return None
+    if host.job.state in BAD_JOBS:
+        return f"Chef ended {host.job.state} on {host.name}: {last_line(host.job.tail)}"
+    if host.job.state == "ok" and not runs(host, release) and memory.converges.get(host.name, 0) > 1:
+        return f"Chef ended ok on {host.name}, but {'; '.join(mismatch(host, release))}"
+    return None
+
+
+def mismatch(host, release):
+    """Sentences: which component does not run what the release names."""
+    for c in host.components:
+        wanted = release.version(c.name)
+        if c.release != wanted:
+            what = f"its service is down (installed: {c.installed or 'nothing'})" if c.heartbeat == DOWN else f"{c.release or 'an unknown version'} runs"
+            yield f"{c.name} {wanted} was wanted and {what}"
+
+
+def last_line(text):
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no output"
+
+
+# ---- capacity
+
+def floor(seen, policy):
+    """{component: least number of proved-live instances}. Default: as many as the smallest stack that has it holds of it."""
+    counts = {}
+    for host in seen.hosts:
+        for c in host.components:
+            counts.setdefault(c.name, {}).setdefault(host.stack, 0)
+            counts[c.name][host.stack] += 1
+    asked = dict(policy.floor)
+    return {name: asked.get(name, asked.get("*", min(by_stack.values()))) for name, by_stack in counts.items()}
+
+
+def serving(seen, without=()):
+    """{component: number of proved-live instances}, the hosts named in `without` not counted."""
+    counts = {c.name: 0 for h in seen.hosts for c in h.components}
+    for host in seen.hosts:
+        for c in host.components:
+            counts[c.name] += host.name not in without and c.serves
+    return counts
+
+
+def shortfall(seen, policy, without=(), components=None):
+    """Sentences: which component would be below its floor without these hosts, and who is missing. Empty: none."""
+    have, sentences = serving(seen, without), []
+    for name, least in sorted(floor(seen, policy).items()):
+        if (components is None or name in components) and have[name] < least:
+            missing = [f"{h.name} ({state(c)})" for h in seen.hosts if h.name not in without
+                       for c in h.components if c.name == name and not c.serves]
+            sentences.append(f"{name} would be served by {have[name]}, the floor is {least}"
+                             + (f"; not serving: {', '.join(missing)}" if missing else ""))
+    return sentences
+
+
+def too_full(seen, policy, away, parts):
+    """The site's limit of requests in flight an instance, with the load that is there now."""
+    if not policy.max_in_flight:
+        return []
+    found = []
+    for name in sorted(parts):
+        all_ones = [(h, h.component(name)) for h in seen.hosts if h.component(name) and h.component(name).serves]
+        rest = [h for h, _ in all_ones if h.name not in away]
+        load = sum(c.sessions or 0 for _, c in all_ones)
+        if rest and load > policy.max_in_flight * len(rest):
+            found.append(f"{load} requests of {name} are in flight now, {load / len(rest):.0f} each for the {len(rest)} that remain; "
+                         f"max_in_flight is {policy.max_in_flight}")
+    return found
+
+
+def state(component):
+    """'standby', 'live, LIVE: moving', 'unknown: live-2 is silent' ...: one component in few words."""
+    if component.sick:
+        word = "sick"
+    elif component.heartbeat is None:
+        word = "unknown"
+    elif component.heartbeat == LIVE and component.live_pool != YES:
+        word = f"live, LIVE's pool: {component.live_pool or 'unknown'}"
+    else:
+        word = component.heartbeat
+    return f"{word}: {component.note}" if component.note else word
+
+
+def drain_outcome(hosts):
+    """'drained' | 'timed-out N left' | 'unmeasured': what the count of requests in flight says now."""
+    counts = [h.sessions for h in hosts]
+    if None in counts:
+        return "unmeasured"
+    return "drained" if sum(counts) == 0 else f"timed-out {sum(counts)} left"
+
+
+def closed(policy, now):
+    """The site's closed hours that `now` (epoch seconds) falls into, as text, or None."""
+    for hours in policy.closed:
+        local = datetime.fromtimestamp(now, timezone.utc).astimezone(ZoneInfo(hours.zone))
+        minute, day = local.hour * 60 + local.minute, local.weekday()
+        wraps = hours.end <= hours.start
+        if wraps and minute < hours.end:
+            day, minute = (day - 1) % 7, minute + 1440
+        if day in hours.days and hours.start <= minute < hours.end + (1440 if wraps else 0):
+            return f"closed hours {hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
+    return None
+
+
+def wave_size(policy, hosts):
+    """How many hosts of a stack leave at a time: a count, or a share rounded down, at least one."""
+    if policy.wave == "stack":
+        return max(1, hosts)
+    text = str(policy.wave)
+    return max(1, hosts * int(text[:-1]) // 100 if text.endswith("%") else int(text))

@@ -1,0 +1,321 @@
+"""A data centre in memory, as nasty as wanted, behind the same ports as the real one. Shares no code with bgdeploy.plan.
+
+The truth lives in `World`; what the driver gets to see (`World.look`) may be late, missing or wrong by balancers' lag.
+Every act is judged against the truth at the moment it happens; what breaks a law is noted in `World.broken`.
+"""
+
+import random
+from dataclasses import dataclass, field
+
+from bgdeploy.drive import Ports
+from bgdeploy.model import ComponentSeen, HostSeen, Job, Result, Seen
+
+
+class Killed(Exception):
+    """The driver dies here (kill -9)."""
+
+
+@dataclass
+class Instance:
+    """The truth about one component on one host."""
+
+    name: str
+    word: str = "live"              # stored heartbeat
+    up: bool = True
+    version: str = "1"              # of the running process
+    installed: str = "1"
+    start: int = 1
+    sessions: int = 0
+    sick: bool = False
+    boots_live: bool = False
+    by_our_converge: bool = False   # the running process was started by a converge of the driver
+    passed: bool = True             # the running process served before, or passed the site's test through STANDBY
+    pools: dict = field(default_factory=dict)   # node -> (in its pool, ticks until it notices the word)
+
+    def says(self):
+        return self.word if self.up and not self.sick else None
+
+    def restart(self, version=None):
+        self.start += 1
+        self.up, self.sick, self.sessions, self.passed = True, False, 0, False
+        self.version = version or self.installed
+        if self.boots_live:
+            self.word = "live"
+
+
+@dataclass
+class Machine:
+    name: str
+    stack: str
+    instances: list
+    reachable: bool = True
+    away: int = 0                   # ticks until it answers again
+    job: dict = None                # {"run", "release", "state", "left", "end"}
+    boot: int = 1
+
+
+class World:
+    """:param seed: everything that happens by chance comes from it.
+    :param nemesis: probabilities by name (drift, lost, kill, lag, silent, chef_fails, sanity_fails, away, boots_live).
+    """
+
+    LIVE, STANDBY = ("live-1", "live-2"), ("standby-1",)
+
+    def __init__(self, machines, seed=0, nemesis=None, floor=None, untestable=()):
+        self.machines, self.random = machines, random.Random(seed)
+        self.nemesis, self.now = nemesis or {}, 1_000_000.0
+        self.silent, self.broken, self.acts, self.calls = set(), [], [], 0
+        self.kill_at, self.untestable, self.looks = None, set(untestable), 0
+        self.migration = {"name": "m", "state": "absent", "run": None, "repeatable": False}
+        self.needs, self.excused = (), set()
+        self.floor = floor if floor is not None else self.default_floor()
+        for m in machines:
+            for i in m.instances:
+                for node in self.LIVE + self.STANDBY:
+                    i.pools.setdefault(node, [i.says() == self.word_of(node), 0])
+
+    def default_floor(self):
+        sizes = {}
+        for m in self.machines:
+            for i in m.instances:
+                sizes.setdefault(i.name, {}).setdefault(m.stack, 0)
+                sizes[i.name][m.stack] += 1
+        return {name: min(by.values()) for name, by in sizes.items()}
+
+    def word_of(self, node):
+        return "live" if node in self.LIVE else "standby"
+
+    def machine(self, name):
+        return next(m for m in self.machines if m.name == name)
+
+    def chance(self, name):
+        p = self.nemesis.get(name, 0)
+        return p > 0 and self.random.random() < p
+
+    # ---- time
+
+    def tick(self, seconds=0.5):
+        self.now += seconds
+        for m in self.machines:
+            if m.away:
+                m.away -= 1
+                m.reachable = m.away == 0
+            self.run_job(m)
+            for i in m.instances:
+                i.sessions = max(0, i.sessions - 1) if not self.serving(i) else self.random.randint(0, 3) if self.nemesis else 1
+                for node, state in i.pools.items():
+                    wanted = i.says() == self.word_of(node)
+                    if state[0] != wanted:
+                        state[1] += 1
+                        if state[1] > (self.random.randint(1, 6) if self.chance("lag") else 1):
+                            state[0], state[1] = wanted, 0
+                    else:
+                        state[1] = 0
+        if self.chance("drift"):
+            self.drift()
+
+    def run_job(self, m):
+        j = m.job
+        if not j or j["state"] != "running":
+            return
+        j["left"] -= 1
+        if j["left"] > 0:
+            return
+        if self.chance("chef_fails"):
+            j["state"] = self.random.choice(["failed", "failed", "lost", "config", "again", "locked"])
+            for i in m.instances:
+                if self.random.random() < 0.3:
+                    i.up = False
+            return
+        j["state"] = "ok"
+        if j["run"] == "foreign":
+            m.job = None if self.random.random() < 0.5 else {**j, "run": "other"}
+            return
+        wanted = dict(pair.split("=") for pair in j["release"].split(","))
+        stale = self.chance("stale")
+        for i in m.instances:
+            if i.installed != wanted[i.name] or not i.up or i.version != wanted[i.name]:
+                i.installed = wanted[i.name]
+                if not stale:
+                    i.restart()
+                    i.by_our_converge = j["run"].split(".")[0] == "run"
+
+    def drift(self):
+        """Somebody, or the weather, changes something behind the driver's back."""
+        m = self.random.choice(self.machines)
+        i = self.random.choice(m.instances)
+        what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal", "foreign"])
+        if what == "flip" and i.up:
+            if i.by_our_converge and not i.passed and i.word == "standby":
+                self.excused.add((m.name, i.name, i.start))     # a person put an untested process live, not the driver
+            i.word = "standby" if i.word == "live" else "live"
+        elif what == "crash":
+            i.up = False
+        elif what == "restart" and i.installed:
+            tested = i.passed
+            i.restart()
+            i.passed = tested and i.word == "live"
+        elif what == "install":
+            i.installed = self.random.choice(["1", "2", "3"])
+            i.restart()
+            i.by_our_converge = bool(m.job) and str(m.job["run"]).split(".")[0] == "run"    # on a host that our run works on
+        elif what == "away":
+            m.reachable, m.away = False, self.random.randint(2, 30)
+        elif what == "sick":
+            i.sick = True
+        elif what == "silent":
+            self.silent = {self.random.choice(self.LIVE + self.STANDBY)}
+        elif what == "foreign" and not (m.job and m.job["state"] == "running"):
+            m.job = {"run": "foreign", "release": None, "state": "running", "left": self.random.randint(1, 8)}
+        elif what == "heal":
+            self.silent = set()
+            for each in m.instances:
+                each.sick = False
+                if not each.up and each.installed:
+                    tested = each.passed
+                    each.restart()
+                    each.passed = tested and each.word == "live"
+
+    # ---- what the driver sees
+
+    def serving(self, i):
+        """The truth: it says live, and every node of LIVE sends to it."""
+        return i.says() == "live" and all(i.pools[n][0] for n in self.LIVE)
+
+    def look(self):
+        self.call()
+        self.tick()
+        self.looks += 1
+        return Seen(self.now, tuple(self.seen_host(m) for m in self.machines), dict(self.migration))
+
+    def seen_host(self, m):
+        if not m.reachable or self.chance("silent"):
+            return HostSeen(m.name, m.stack, False, tuple(ComponentSeen(i.name) for i in m.instances))
+        j = m.job
+        job = None
+        if j:
+            job = Job("foreign" if j["run"] == "foreign" else "chef", j["run"], j["release"], j["state"], "last line", 1.0)
+        return HostSeen(m.name, m.stack, True, tuple(self.seen_component(i) for i in m.instances), job, str(m.boot))
+
+    def seen_component(self, i):
+        if not i.up:
+            return ComponentSeen(i.name, "down", None, None, None, None, None, False, i.installed or "")
+        if i.sick:
+            return ComponentSeen(i.name, None, None, f"s{i.start}", None, None, None, True, i.installed)
+
+        def pool(nodes):
+            if self.silent & set(nodes):
+                return None
+            said = {i.pools[n][0] for n in nodes}
+            return "moving" if len(said) > 1 else "yes" if said.pop() else "no"
+        return ComponentSeen(i.name, i.word, i.version, f"s{i.start}", pool(self.LIVE), pool(self.STANDBY), i.sessions, False, i.installed)
+
+    # ---- what the driver does
+
+    def call(self):
+        self.calls += 1
+        if self.kill_at is not None and self.calls >= self.kill_at:
+            self.kill_at = None
+            raise Killed()
+
+    def act(self, do, seen, attempt, run):
+        for name in do.hosts:
+            self.call()
+            if not do.rescue or do.step == "live":
+                self.judge(do, name, run)
+            yield self.one(do, name, run, attempt, seen)
+            self.call()
+
+    def one(self, do, name, run, attempt, seen):
+        m = self.machine(name)
+        self.acts.append((do.step, name))
+        if self.chance("lost") and self.random.random() < 0.5 or not m.reachable:
+            return Result(name, "unknown", "the answer was lost")
+        outcome = getattr(self, "do_" + do.step)(m, do, run, attempt, seen)
+        return Result(name, "unknown", "the answer was lost") if self.chance("lost") else outcome
+
+    def do_standby(self, m, do, run, attempt, seen):
+        for i in m.instances:
+            if i.up and not i.sick:
+                i.word = "standby"
+        return Result(m.name, "ok")
+
+    def do_converge(self, m, do, run, attempt, seen):
+        for i in m.instances:
+            if not i.up or i.sick:
+                i.word = "standby"      # parked
+        if m.job and m.job["state"] == "running":
+            return Result(m.name, "failed", "a Chef run goes on")
+        m.job = {"run": run if attempt == 1 else f"{run}.{attempt}", "release": do.release.id, "state": "running", "left": self.random.randint(1, 5)}
+        return Result(m.name, "ok")
+
+    def do_sanity(self, m, do, run, attempt, seen):
+        wrong = self.chance("sanity_fails") or any(i.version in self.untestable for i in m.instances)
+        if wrong:
+            return Result(m.name, "failed", "the page is wrong")
+        for i in m.instances:
+            i.passed = True
+        return Result(m.name, "ok")
+
+    def do_live(self, m, do, run, attempt, seen):
+        ids = dict(pair.split("=") for pair in seen.host(m.name).started.split(","))
+        if any(i.up and ids[i.name] != f"s{i.start}" for i in m.instances):
+            return Result(m.name, "failed", "412: another process runs")       # compare-and-set
+        for i in m.instances:
+            i.word = "live"
+        return Result(m.name, "ok")
+
+    # ---- the laws
+
+    def judge(self, do, name, run):
+        m = self.machine(name)
+        law = getattr(self, "law_" + do.step, None)
+        if law:
+            law(m, do, run)
+
+    def law_standby(self, m, do, run):
+        for i in m.instances:
+            if not self.serving(i) or (i.by_our_converge and not i.passed):
+                continue
+            rest = sum(self.serving(o) for x in self.machines for o in x.instances
+                       if o.name == i.name and x.name not in do.hosts)
+            if rest < self.floor.get(i.name, 0):
+                self.broken.append(f"standby of {m.name} leaves {rest} of {i.name}, the floor is {self.floor[i.name]}")
+
+    def law_converge(self, m, do, run):
+        for i in m.instances:
+            if i.says() == "live" or (i.up and not i.sick and any(i.pools[n][0] for n in self.LIVE)):
+                self.broken.append(f"converge of {m.name} while {i.name} is in LIVE")
+
+    def law_live(self, m, do, run):
+        for i in m.instances:
+            if i.up and i.word != "live" and i.by_our_converge and not i.passed:
+                self.broken.append(f"{m.name} {i.name} goes live untested")
+
+    def do_migrate_once(self, run):
+        if any(i.version < least for c, least in self.needs for m in self.machines for i in m.instances if i.name == c):
+            self.broken.append("migration while mixed")
+        self.migration = {**self.migration, "state": "done", "run": run}
+
+    def ports(self, run, interrupt=None):
+        def act(do, seen, attempt):
+            if do.step == "migrate":
+                self.call()
+                self.acts.append(("migrate", ""))
+                self.do_migrate_once(run)
+                return [Result("", "ok")]
+            return self.act(do, seen, attempt, run)
+        return Ports(self.look, act, sleep=lambda seconds: self.tick(seconds))
+
+
+class Notebook:
+    """A journal in memory, with the fields that the driver uses; `tear` loses its last events as a crash would."""
+
+    def __init__(self, world):
+        self.world, self.events = world, []
+
+    def write(self, kind, **fields):
+        self.world.call()
+        event = {"n": len(self.events) + 1, "at": self.world.now, "kind": kind, **fields}
+        self.events.append(event)
+        return event
