@@ -136,7 +136,8 @@ class DocumentCommands:
             answered(collection, document, command.get("projection")) for document in found))
 
     def do_count(self, command, connection):
-        number = self.collection(command).count_documents(command.get("query") or {})
+        collection, query = self.collection(command), command.get("query")
+        number = sum(1 for _ in collection.matching(query)) if query else len(collection.documents)
         number = max(0, number - int(command.get("skip") or 0))
         return {"n": min(number, abs(int(command["limit"]))) if command.get("limit") else number}
 
