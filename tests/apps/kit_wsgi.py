@@ -23,7 +23,7 @@ def shop(environ, start_response):
             time.sleep(seconds)
     elif path == "/slow":
         time.sleep(seconds)
-    start_response("200 OK", [("Content-Type", "text/plain")])
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Version", heartbeat.version)])
     if path == "/stream":
         return drip(int(query["n"][0]), seconds)
     return [b"%d\n" % os.getpid()]
