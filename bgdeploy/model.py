@@ -64,6 +64,7 @@ class ComponentSeen:
     :param sessions: requests in flight, heartbeats not counted.
     :param sick: runs, and gives no valid answer for longer than every LIVE node's detection time.
     :param installed: the package's version on the host, "" if there is none, None if unknown.
+    :param since_age: seconds since its heartbeat was last flipped, by its own clock; for people (status), never for a rule.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ComponentSeen:
     sick: bool = False
     installed: str = None
     note: str = ""
+    since_age: float = field(default=None, compare=False)
 
     @property
     def serves(self):

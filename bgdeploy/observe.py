@@ -170,7 +170,7 @@ def _component_seen(site, host, name, facts, answer, mute, pool, sessions):
     if counted is None and sessions and component.heartbeat.in_flight == "balancer":
         counted = sessions(site.live.nodes, answer, name, host.name)
     return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=counted, note="; ".join(notes),
-                   live_pool=pool(site.live.nodes, answer, name, host.name),
+                   since_age=answer.since_age, live_pool=pool(site.live.nodes, answer, name, host.name),
                    standby_pool=pool(site.standby.nodes, answer, name, host.name))
 
 
