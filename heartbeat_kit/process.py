@@ -1,5 +1,6 @@
 """What a process can know of itself and of its machine: boot, uptime, start id, who is alive. Linux; reads /proc only."""
 
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -13,8 +14,9 @@ def uptime():
     return time.clock_gettime(BOOTTIME)
 
 
+@functools.lru_cache(maxsize=None)
 def boot_id():
-    """The id of this boot (another one after every reboot), or "" where the machine does not tell."""
+    """The id of this boot (another one after every reboot), or "" where the machine does not tell. No process outlives it."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
