@@ -1,4 +1,8 @@
-"""Start the lab's database (a real mongod where one is on the PATH) for a test, break it, end it. Waits are bounded."""
+"""Start the lab's database (a real mongod where one is on the PATH) for a test, break it, end it. Waits are bounded.
+
+BGDEPLOY_DATABASE_URI names another server for the battery; only databases whose names begin with bgdeploy_battery are touched
+there, and what needs to break or restart the server is left out.
+"""
 
 import os
 import shutil
@@ -7,6 +11,8 @@ import subprocess
 import time
 
 import pymongo
+import pytest
+from pymongo import errors
 
 from lab import database
 from tests.serving import free_port
@@ -30,7 +36,7 @@ class Database:
                 with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=200) as client:
                     client.admin.command("ping")
                     return self
-            except pymongo.errors.PyMongoError:
+            except errors.PyMongoError:
                 assert time.monotonic() < end and self._process.poll() is None, "the database did not start"
 
     def send(self, number):
@@ -58,3 +64,47 @@ class Database:
     def __exit__(self, *_):
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+URI = os.environ.get("BGDEPLOY_DATABASE_URI")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The Database that was started, or None where another server is named."""
+    if URI:
+        yield None
+    else:
+        with Database(tmp_path_factory.mktemp("database")) as started:
+            yield started
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with pymongo.MongoClient(URI or server.uri, serverSelectionTimeoutMS=3000) as client:
+        yield client
+        for name in client.list_database_names():
+            if name.startswith("bgdeploy_battery"):
+                client.drop_database(name)
+
+
+@pytest.fixture
+def db(client):
+    """An empty database."""
+    return client[f"bgdeploy_battery_{os.urandom(4).hex()}"]
+
+
+@pytest.fixture
+def own(server):
+    """The lab's own server."""
+    if server is None or server.name == "mongod":
+        pytest.skip("asks for more than a MongoDB of somebody else's: its process, or what only ours lacks")
+    return server
+
+
+def code_of(call):
+    """The error code of a refused call."""
+    with pytest.raises(errors.PyMongoError) as refused:
+        call()
+    trouble = refused.value
+    return trouble.details["writeErrors"][0]["code"] if isinstance(trouble, errors.BulkWriteError) else trouble.code
