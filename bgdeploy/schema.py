@@ -148,7 +148,8 @@ def _ssh():
                       r"^[A-Za-z0-9_\[][^\s,]*(,[A-Za-z0-9_\[][^\s,]*)*$"),
         "sudo": _choice("nopasswd", "password", "none", default=s.sudo), **_secret("sudo_password"),
         "helper": _text("an absolute path", r"^/[!-~]+$", s.helper),
-        "connect": _seconds(s.connect, low=1, high=600), "keepalive": _seconds(s.keepalive, low=1, high=3600)})
+        "connect": _seconds(s.connect, low=1, high=600),
+        "keepalive": _whole("a whole number of seconds from 1", 1, 3600, int(s.keepalive))})
 
 
 def _policy():
