@@ -107,6 +107,8 @@ class Machine:
         return subprocess.Popen([*self._enter(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _enter(self):
+        if self.state != "running":
+            raise OSError(f"{self.name} is {self.state}")
         return ["nsenter", "-t", str(self.leader), "-m", "-u", "-i", "-n", "-p", "--"]
 
     def _follow(self, nspawn):

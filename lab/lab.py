@@ -1,26 +1,20 @@
 """The lab's verbs: up, down, status, load, break and mend, enter. The only file of the lab that others call.
 
-    /usr/bin/python3 -m lab.lab up|down|status [INVENTORY]       (the same as invoke lab.up ... --env)
+    /usr/bin/python3 -m lab.lab up|down|status|load|break|mend ...       (the same as invoke lab.up ...)
 
 Everything runs inside one private namespace whose first process is lab/init.py; nothing is left on the machine after `down`.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
-import signal
-import socket
-import subprocess
 import sys
 import time
 
 from bgdeploy import errors
-from lab import balancers, cgroups, hostfiles, hostlayer, image, infra, layout, network
+from lab import balancers, cgroups, faults, hostfiles, hostlayer, image, infra, layout, link, network
 
 STAND_INS = "hosts are stand-ins: systemd-nspawn machines, Debian dressed as EL 9"
-CODE = pathlib.Path(__file__).resolve().parent.parent
 
 
 def up(site, say=print):
@@ -33,14 +27,14 @@ def up(site, say=print):
     place = layout.of(site)
     if os.geteuid() != 0:
         raise errors.Refused("the lab makes namespaces and mounts: it needs root", "sudo invoke lab.up")
-    if _process(place):
-        if json.loads((place.run / "plan.json").read_text()) != _plan(site, place, _layers(say)):
+    layers = _layers(say)
+    if link.process(place):
+        if json.loads((place.run / "plan.json").read_text()) != _plan(site, place, layers):
             raise errors.Refused(f"the lab '{site.name}' is up, as another inventory (or older code) described it",
                                  "invoke lab.down, then invoke lab.up")
         say(f"lab '{site.name}' is up already")
         return
-    _clear(place)
-    layers = _layers(say)
+    link.clear(place)
     for folder in (place.folder.parent, place.folder, place.run, place.log):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chmod(place.folder, 0o700)
@@ -50,13 +44,11 @@ def up(site, say=print):
     with open(os.open(place.run / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(_plan(site, place, layers), file)
     prepared = time.monotonic()
-    _spawn(place)
-    answer = _ready(place)
-    times = answer["times"]
+    times = link.start(place)
     hosts = [times[host.name] for host in site.hosts]
     say(f"lab '{site.name}' is up in {time.monotonic() - started:.1f} s: prepared {prepared - started:.1f} s, network {times['network']:.1f} s, "
         f"{len(hosts)} hosts answer SSH after {min(hosts):.1f}-{max(hosts):.1f} s ({STAND_INS})")
-    for name, service in _ask(place, {"do": "status"})["services"].items():
+    for name, service in link.ask(place, {"do": "status"})["services"].items():
         say(f"  {name}: {service['note']}")
 
 
@@ -65,8 +57,8 @@ def down(site, say=print):
     packages stay. Fine if nothing is up."""
     started = time.monotonic()
     place = layout.of(site)
-    was = _process(place) or cgroups.exists(cgroups.home(place.unit))
-    _clear(place)
+    was = link.there(place)
+    link.clear(place)
     say(f"lab '{site.name}' is down in {time.monotonic() - started:.1f} s" if was else f"lab '{site.name}' was not up")
 
 
@@ -74,9 +66,9 @@ def clear(base, say=print):
     """Take down every lab that has a folder below base, whether or not its inventory is still there."""
     for folder in sorted(pathlib.Path(base, ".lab").glob("*")):
         place = layout.at(folder)
-        if _process(place) or cgroups.exists(cgroups.home(place.unit)):
+        if link.there(place):
             say(f"lab '{place.name}' was up")
-        _clear(place)
+        link.clear(place)
 
 
 def status(site, say=print):
@@ -85,10 +77,10 @@ def status(site, say=print):
     :returns: the same as a dict, or None if the lab is not up.
     """
     place = layout.of(site)
-    if not _process(place):
+    if not link.process(place):
         say(f"lab '{site.name}' is not up")
         return None
-    seen = _ask(place, {"do": "status"})
+    seen = link.ask(place, {"do": "status"})
     say(f"lab '{site.name}' is up; {STAND_INS}")
     for host in site.hosts:
         about = seen["hosts"].get(host.name) or {"state": "not in this lab", "boots": 0, "free": 0}
@@ -113,13 +105,35 @@ def load(site, seconds=10, rate=100, say=print):
 
 
 def break_(site, fault, target, say=print, **options):
-    """Do harm: see lab/faults.py for the faults, their targets and options. :raises errors.BadInput: no such fault or target."""
-    say(_command(site, "break", fault, target, options))
+    """Do harm: `fault_list` has the faults, their targets and options. :raises errors.BadInput: no such fault or target."""
+    say(_command(site, {"do": "break", "fault": fault, "target": target, **options}))
 
 
 def mend(site, fault=None, target=None, say=print):
-    """Undo one fault, or all of them when none is named."""
-    say(_command(site, "mend", fault, target, {}))
+    """Undo what was broken: everything, or what the fault's name and the target select."""
+    say(_command(site, {"do": "mend", "fault": fault, "target": target}))
+
+
+def fault_list():
+    """A text table of all faults, for help."""
+    return "\n".join(f"{name:14} {kind:8} {about}" + "".join(f"; --{option}" for option in options)
+                     for name, kind, about, options in faults.catalogue())
+
+
+def on_host(site, host, *words, limit=60.0):
+    """Run a command on a host as its root, past SSH and sudo: for those who prepare an experiment, never for a deployment.
+
+    :returns: {"exit", "out", "err"}, texts capped. :raises errors.Refused: the lab is not up, or the host is off.
+    """
+    answer = link.ask(layout.of(site), {"do": "run", "host": host, "words": words, "limit": limit}, limit + 5)
+    if "error" in answer:
+        raise errors.Refused(f"{host}: {answer['error']}")
+    return answer
+
+
+def process(site):
+    """Process id of the running lab's init, or None if the lab is not up."""
+    return link.process(layout.of(site))
 
 
 def enter(site):
@@ -128,10 +142,10 @@ def enter(site):
 
     :raises errors.Refused: the lab is not up.
     """
-    process = _process(layout.of(site))
-    if not process:
+    first = process(site)
+    if not first:
         raise errors.Refused(f"the lab '{site.name}' is not up", "invoke lab.up")
-    network.enter(f"/proc/{process}/root/run/netns/ctl")
+    network.enter(f"/proc/{first}/root/run/netns/ctl")
 
 
 def _plan(site, place, layers):
@@ -140,10 +154,15 @@ def _plan(site, place, layers):
         "name": site.name, "cgroup": cgroups.home(place.unit), "prefix": place.network.prefixlen,
         "members": {name: list(addresses) for name, addresses in place.members}, "disk": str(site.lab.get("disk", "2g")),
         "layers": [str(path) for path in layers],
-        "hosts": {host.name: {"port": host.port, "services": _services(site, host), "files": hostfiles.files(site, place, host)}
-                  for host in site.hosts},
+        "hosts": {host.name: {"port": host.port, "services": {name: site.component(name).service for name in host.components},
+                              "files": hostfiles.files(site, place, host)} for host in site.hosts},
         "balancers": balancers.write(site, place.folder / "balancers"), "services": infra.plan(site, place)}
     return json.loads(json.dumps(plan))         # as it will be read again: lists, not tuples
+
+
+def _layers(say):
+    golden = image.ready(say)
+    return [hostlayer.ready(golden, say), golden]
 
 
 def _repository(site):
@@ -154,105 +173,17 @@ def _repository(site):
         packages.prepare_repository(site)
 
 
-def _services(site, host):
-    return {name: site.component(name).service for name in host.components}
-
-
-def _layers(say):
-    golden = image.ready(say)
-    return [hostlayer.ready(golden, say), golden]
-
-
-def _spawn(place):
-    """Start the init, detached from this process and its terminal."""
-    words = ["unshare", "-m", "-n", "-p", "-f", "--kill-child=KILL", "--mount-proc", "--propagation", "private",
-             sys.executable, "-m", "lab.init", str(place.folder)]
-    if cgroups.by_systemd():
-        words = ["systemd-run", "--quiet", "--scope", f"--unit={place.unit}", "-p", "Delegate=yes", *words]
-    with open(place.log / "init.log", "wb") as log:
-        process = subprocess.Popen(words, cwd=CODE, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    until = time.monotonic() + 10
-    while time.monotonic() < until and process.poll() is None:
-        if (place.run / "control").exists():
-            with contextlib.suppress(OSError):
-                first = _child(process.pid)
-                (place.run / "pid").write_text(f"{first} {_birth(first)}")
-                return
-        time.sleep(0.01)
-    said = (place.log / "init.log").read_text(errors="replace").strip().splitlines() or ["no message"]
-    _clear(place)
-    raise errors.Refused(f"the lab's init did not start ({said[-1][:300]})", f"see {place.log / 'init.log'}")
-
-
-def _ready(place):
-    answer = _ask(place, {"do": "wait", "limit": 120}, limit=130)
-    if answer.get("error") or not answer.get("ready"):
-        _clear(place)
-        raise errors.Refused(f"the lab did not start: {answer.get('error') or 'not ready after 120 s'}", f"see {place.log}")
-    return answer
-
-
-def _clear(place):
-    """Kill and remove whatever a lab of this name and place has left, however it ended."""
-    home = cgroups.home(place.unit)
-    if process := _process(place):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)        # the first process of the namespace: the kernel kills the rest
-    if not cgroups.remove(home):
-        raise errors.Refused(f"the control group {home} of the lab's last run does not go away", f"see {cgroups.TOP}")
-    for left in ("run", "db"):
-        shutil.rmtree(place.folder / left, ignore_errors=True)
-
-
-def _process(place):
-    """Process id of the running lab's init, or None. The birth time guards against a number that was given out again."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        number, birth = (place.run / "pid").read_text().split()
-        if _birth(number) == birth:
-            return int(number)
-    return None
-
-
-def _birth(number):
-    fields = pathlib.Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
-    if fields[0] in "ZX":
-        raise ValueError("dead")
-    return fields[19]
-
-
-def _child(number):
-    return int(pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()[0])
-
-
-def _command(site, verb, fault, target, options):
-    place = layout.of(site)
-    if not _process(place):
-        raise errors.Refused(f"the lab '{site.name}' is not up", "invoke lab.up")
-    answer = _ask(place, {"do": verb, "fault": fault, "target": target, **options})
+def _command(site, question):
+    answer = link.ask(layout.of(site), question)
     if "error" in answer:
         raise errors.BadInput(answer["error"])
     return answer["said"]
 
 
-def _ask(place, question, limit=60.0):
-    """One question to the lab's init. :raises errors.NoAnswer: it does not answer within the limit."""
-    folder = os.open(place.run, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(limit)
-            channel.connect(f"/proc/self/fd/{folder}/control")
-            channel.sendall(json.dumps(question).encode() + b"\n")
-            return json.loads(channel.makefile().readline() or '{"error": "the init went away"}')
-    except (OSError, ValueError) as error:
-        raise errors.NoAnswer(f"the lab's init does not answer ({error})", "invoke lab.down, then invoke lab.up") from None
-    finally:
-        os.close(folder)
-
-
 def _raise_inotify(count, say):
     """systemd takes 6 inotify instances a host; at the usual limit of 128 the nineteenth host hangs without a word (measured)."""
     limit = pathlib.Path("/proc/sys/fs/inotify/max_user_instances")
-    if int(limit.read_text()) < 2048 and count > 4:
+    if count > 4 and int(limit.read_text()) < 2048:
         limit.write_text("2048")
         say("raised fs.inotify.max_user_instances to 2048 on this machine")
 
