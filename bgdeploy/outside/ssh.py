@@ -10,6 +10,7 @@ import time
 
 import paramiko
 
+from bgdeploy.clean import line as line_of
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import ssh_config
 from bgdeploy.outside.known_hosts import KnownHosts
@@ -21,6 +22,13 @@ __all__ = ["Answer", "Shell"]
 # sshd's MaxStartups is per server and may begin to drop at 3 logins under way; more at once only makes retries.
 _LOGINS_AT_ONCE = 3
 _SESSIONS_AT_ONCE = 8       # sshd's MaxSessions is 10 a connection
+
+
+# The password comes as the first line of stdin, never in an argument. sudo -n first: where no password is asked for (a NOPASSWD
+# rule), the line must not reach the command; where one is, -n ran nothing, and -S reads exactly that line.
+_WITH_PASSWORD = ('IFS= read -r p; r() { x=$(sudo -n -- "$@" 2>&1 1>&3 3>&-); s=$?; case "$s $x" in "1 sudo: "*|"1 sudo-rs: "*) '
+                  '{ printf "%s\\n" "$p"; cat; } | sudo -S -p "" -- "$@";; *) [ -z "$x" ] || printf "%s\\n" "$x" >&2; return $s;; '
+                  'esac; } 3>&1; r ')
 
 
 class _Line:
@@ -83,17 +91,12 @@ class Shell:
             return self.run(host, argv, **options)
         if self._ssh.sudo == "password":
             options["stdin"] = self._secret().encode() + b"\n" + (options.get("stdin") or b"")
-            # the password never stands in an argument. Asked once by -v; where sudo forgets at once (timestamp_timeout=0), fed
-            # to the command's own sudo, which reads one line of its stdin
-            options["prelude"] = ('IFS= read -r p; printf "%s\\n" "$p" | sudo -S -p "" -v || e $?; '
-                                  'sudo -n -v 2>/dev/null || { f=1; }; '
-                                  'r() { if [ -z "$f" ]; then sudo -n -- "$@"; '
-                                  'else { printf "%s\\n" "$p"; cat; } | sudo -S -p "" -- "$@"; fi; }; r ')
+            options["prelude"] = _WITH_PASSWORD
             answer = self.run(host, argv, **options)
         else:
             answer = self.run(host, ["sudo", "-n", "--", *argv], **options)
         if answer.exit == 1 and not answer.out and any(text.startswith(b"sudo: ") for text in answer.err.splitlines()):
-            raise Refused(_sudo_says_no(host.name, answer.err))
+            raise Refused(_sudo_says_no(host.name, argv[0], self._ssh.sudo, answer.err))
         return answer
 
     def tunnel(self, host, address, port, limit=10.0):
@@ -235,12 +238,16 @@ def _alive(transport):
         return False
 
 
-def _sudo_says_no(name, err):
-    said = " ".join(err.decode(errors="replace").split())[:300]
-    if "tty" in said or "terminal is required" in said and "password" not in said:
+def _sudo_says_no(name, program, mode, err):
+    said = line_of(err, 300)
+    if "command not found" in said:
+        cure = f"install what provides {program} there (the RPM bgdeploy-host)"
+    elif "tty" in said or "terminal" in said and "password" not in said:
         cure = "add `Defaults:USER !requiretty` for the SSH user to its sudoers"
-    elif "password" in said:
-        cure = "give the SSH user a NOPASSWD rule for bgdeploy-host, or set ssh.sudo: password in the inventory"
+    elif "password" not in said:
+        cure = f"give the SSH user a sudoers rule for {program}"
+    elif mode == "password":
+        cure = "correct the password that ssh.sudo_password_file or ssh.sudo_password_env names"
     else:
-        cure = "correct its sudoers rule for the SSH user"
+        cure = f"give the SSH user a NOPASSWD rule for {program}, or set ssh.sudo: password in the inventory"
     return f"sudo on {name} refuses ({said}): {cure}"

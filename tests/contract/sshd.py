@@ -14,6 +14,7 @@ import pytest
 from bgdeploy import site
 
 UID = 42042
+PASSWORD = "lab-password"
 SETUP = """set -e
 mount --make-rprivate /
 for name in passwd group shadow; do mount --bind {at}/$name /etc/$name; done
@@ -40,6 +41,10 @@ def public(path):
         return " ".join(stream.read().split()[:2])
 
 
+def _hash(password):
+    return subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
 class Sshd:
     """:param hostkeys: key types of the host. :param lines: more lines of sshd_config. :param bashrc: deploy's .bashrc."""
 
@@ -51,7 +56,7 @@ class Sshd:
             pytest.skip("needs openssh-server")
         self.at, self.addresses, self.process = at, addresses, None
         self.log = at / "sshd.log"
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in addresses[0] else socket.AF_INET) as probe:
             probe.bind((addresses[0], 0))
             self.port = probe.getsockname()[1]
         for kind in hostkeys:
@@ -69,7 +74,7 @@ class Sshd:
             with open(f"/etc/{name}") as stream:
                 (at / name).write_text(stream.read() + {
                     "passwd": f"deploy:x:{UID}:{UID}:deploy:/home/deploy:{shell}\n", "group": f"deploy:x:{UID}:\n",
-                    "shadow": "deploy:$1$abcdefgh$WO0n5H1bBsHEfPiUhWKXP1:20000:0:99999:7:::\n"}[name])
+                    "shadow": f"deploy:{_hash(PASSWORD)}:20000:0:99999:7:::\n"}[name])
         (at / "sudoers").write_text(f"Defaults !lecture\nroot ALL=(ALL:ALL) ALL\n{sudoers}\n")
         os.chmod(at / "sudoers", 0o440)
         config = [f"Port {self.port}", *(f"ListenAddress {address}" for address in addresses),
@@ -80,13 +85,14 @@ class Sshd:
         (at / "sshd_config").write_text("\n".join(config) + "\n")
 
     def start(self):
+        before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(["unshare", "-m", "/bin/sh", "-c", SETUP.format(at=self.at, uid=UID)], stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log)
         for _ in range(200):
             if self.process.poll() is not None:
                 pytest.fail("sshd did not start: " + self.log.read_text()[-2000:])
-            if "Server listening" in self.log.read_text():
+            if "Server listening" in self.log.read_text()[before:]:
                 return self
             time.sleep(0.05)
         pytest.fail("sshd does not listen: " + self.log.read_text()[-2000:])
