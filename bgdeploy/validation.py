@@ -13,6 +13,7 @@ from bgdeploy.clean import mask
 from bgdeploy.did_you_mean import hint, nearest
 from bgdeploy.strict_yaml import Mapping, Scalar, Sequence
 
+MANY = 50       # more unknown keys of one mapping are not looked at: this is no inventory
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _READS_AS = {"int": "a whole number", "float": "a number", "timestamp": "a date", "bool": "true or false"}
@@ -45,7 +46,7 @@ def examine(tree, schema):
     spoiled = {problem.path for problem in problems}
     for error in jsonschema.Draft7Validator(schema).iter_errors(data):
         problems += [p for p in _word(error, tree) if p.path not in spoiled]
-    return data, sorted(problems, key=lambda problem: (problem.late, problem.line))
+    return data, sorted(dict.fromkeys(problems), key=lambda problem: (problem.late, problem.line))
 
 
 def line_of(tree, path):
@@ -129,7 +130,8 @@ def _word(error, tree):
         return _word_alternatives(error, tree, path)
     if error.validator == "additionalProperties":
         known = error.schema.get("properties", {})
-        return [_unknown_key(tree, path + (key,), known) for key in error.instance if key not in known]
+        unknown = [key for key in error.instance if key not in known]
+        return [_unknown_key(tree, path + (key,), known) for key in unknown[:MANY]]
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         return [Problem(line_of(tree, path), path + (key,), "is missing", _add(error.schema, key), late=True) for key in missing]

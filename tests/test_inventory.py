@@ -226,6 +226,12 @@ def test_all_that_is_wrong_is_listed_on_request(read, tmp_path):
         "inventories/x.yml:19: wave: 0 is out of range; it wants a number of hosts from 1")
     path.write_text(GOOD)
     assert inventory.problems(path, tmp_path) == ()
+    path.write_text("name: x\n")
+    assert [p.partition(";")[0] for p in inventory.problems(path, tmp_path)] == [
+        "inventories/x.yml:1: components: is missing", "inventories/x.yml:1: stacks: is missing",
+        "inventories/x.yml:1: balancers: is missing"]
+    path.write_text("".join(f"key{n}: x\n" for n in range(5000)))
+    assert len(inventory.problems(path, tmp_path)) == 53
     path.write_text("a: *b")
     assert len(inventory.problems(path, tmp_path)) == 1
 
