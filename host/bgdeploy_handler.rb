@@ -26,8 +26,8 @@ class BgdeployReport < Chef::Handler
       id: run_status.run_id, success: run_status.success?, seconds: run_status.elapsed_time&.round(3), chef: Chef::VERSION,
       run: told["run"], versions: told["versions"], all: Array(all_resources).size, updated_count: changed.size,
       updated: changed.first(LIMIT).map { |resource| line(resource) },
-      failed: failed && line(failed),
-      exception: exception && { class: exception.class.name, message: text(exception.message) },
+      failed: failed && line(failed).merge(wanted: wanted(failed)),
+      exception: exception,
     }
   end
 
@@ -36,11 +36,20 @@ class BgdeployReport < Chef::Handler
     node && node["bgdeploy"] ? node["bgdeploy"].to_hash : {}
   end
 
-  # What went wrong first: a run's own error wraps those of its resources.
+  # What went wrong first. A run's error wraps those of its resources, and a custom resource's message begins with its own name and
+  # place, then "had an error:", then those of the resource inside it: only the last of them says anything.
   def exception
     error = run_status.exception
+    return unless error
+
     error = error.wrapped_errors.first if error.respond_to?(:wrapped_errors) && error.wrapped_errors.any?
-    error
+    told, inner = text(error.message, 20 * LONG).split(/ had an error: (?=[A-Z][A-Za-z:]*: )/).last.match(/\A([A-Z]\w*(?:::\w+)+): (.*)\z/m)&.captures
+    { class: told || error.class.name, message: text(inner || error.message) }
+  end
+
+  # The version that a package resource was to bring.
+  def wanted(resource)
+    resource.respond_to?(:version) && resource.respond_to?(:package_name) ? Array(resource.version).first.to_s : nil
   end
 
   # The innermost one: a custom resource fails after the resource inside it did.

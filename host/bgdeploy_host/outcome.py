@@ -25,6 +25,7 @@ CODES = {
 }
 _LOCK = re.compile(r"Unable to acquire lock\. Waited [0-9.]+ seconds for")
 _CHILD = re.compile(r"ChildConvergeError.*\(exit code ([0-9]{1,3})\)")
+_NO_CANDIDATE = re.compile(r"no candidate version available", re.IGNORECASE)
 _FATAL = re.compile(r"(?:FATAL|ERROR): (\S.{0,600})")
 
 
@@ -67,6 +68,10 @@ def _cause(report, tail):
     where = (report or {}).get("failed") or {}
     if error:
         place = " ({}, {})".format(where.get("resource"), where.get("line") or where.get("cookbook")) if where.get("resource") else ""
-        return "{}: {}{}".format(error.get("class"), " ".join(str(error.get("message")).split())[:600], place)
+        message = " ".join(str(error.get("message")).split())[:600]
+        if where.get("wanted") and _NO_CANDIDATE.search(message):
+            # Chef's own words ("No version specified, and no candidate version available") mislead when a version was specified.
+            message = "version {} is not in the repository as this host sees it; Chef says: {}".format(where["wanted"], message)
+        return "{}: {}{}".format(error.get("class"), message, place)
     fatal = _FATAL.findall(tail)
     return fatal[-1].strip() if fatal else None

@@ -54,6 +54,7 @@ property :config_path, String,
 
 property :config, Hash,
          default: {},
+         sensitive: true, # Chef prints the properties of a resource that failed
          description: 'The configuration, written as JSON.'
 
 property :config_owner, String,

@@ -1,0 +1,1 @@
+require_relative '../../bgdeploy/spec/spec_helper'
