@@ -181,6 +181,16 @@ class Goal:
     only: str = None
     kind: str = "deploy"
 
+    def to_json(self):
+        return {**asdict(self), "wants": [{**asdict(w), "release": w.release.id if w.release else None} for w in self.wants]}
+
+    @classmethod
+    def from_json(cls, document):
+        wants = tuple(Want(w["stack"], w["mode"], Release.parse(w["release"]) if w.get("release") else None, tuple(w.get("hosts") or ()))
+                      for w in document.get("wants") or ())
+        return cls(wants, document.get("migrate"), tuple(tuple(n) for n in document.get("needs") or ()), document.get("only"),
+                   document.get("kind") or "deploy")
+
 
 @dataclass(frozen=True)
 class Limits:

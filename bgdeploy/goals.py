@@ -1,0 +1,160 @@
+"""From a task's checked words to a Goal. No I/O of its own; the repository is asked through a callable. No rules of the ladder."""
+
+from dataclasses import dataclass
+
+from bgdeploy import records, release, versions
+from bgdeploy.errors import Refused
+from bgdeploy.memory import fold
+from bgdeploy.model import LIVE, STANDBY, Goal, Release, Want
+from bgdeploy.prove import is_out, serves, untouched
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was typed, checked: stack name, host names, pairs (component, version) ..."""
+
+    task: str
+    stack: str = None
+    hosts: tuple = ()
+    versions: tuple = ()
+    only: tuple = ()
+    first: str = None
+    older: bool = False
+    migration: object = None        # of outside.migrations, or None
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a goal is built from. runs: events of past runs, oldest first. open_run: events of the open one, or None.
+
+    :param available: (component) -> full versions in the repository, newest first.
+    :param cookbooks: revision of the cookbooks as they are now, "" in server mode.
+    :param migrated: pairs (migration, component, version) that done migrations need from now on.
+    """
+
+    site: object
+    seen: object
+    runs: tuple
+    available: object
+    say: object
+    open_run: list = None
+    cookbooks: str = ""
+    migrated: tuple = ()
+
+
+def goal(asked, known):
+    """:raises Refused: not published, older than what serves, or not clear what is meant."""
+    return {"deploy": deploy, "rollout": rollout, "rollback": rollback, "back": back, "migrate": migrate}.get(asked.task, step)(asked, known)
+
+
+def deploy(asked, known):
+    R = chosen(asked, known, [asked.stack])
+    return Goal((Want(asked.stack, LIVE, R, asked.hosts),), kind="deploy")
+
+
+def rollout(asked, known):
+    names = order(asked, known)
+    R = chosen(asked, known, names)
+    migration = asked.migration
+    return Goal(tuple(Want(name, LIVE, R) for name in names), migration.name if migration else None,
+                tuple(sorted(migration.needs.items())) if migration else (), kind="rollout")
+
+
+def rollback(asked, known):
+    """Per component the last version that the stack served before what it has now; cookbooks stay as they are now."""
+    wants, stacks = [], [asked.stack] if asked.stack else order(asked, known)
+    for name in stacks:
+        hosts = [h.name for h in known.seen.stack(name)]
+        history = records.served(known.runs, name)
+        now = {c: found[0] for c in components(known, name) for found in [release.running(known.seen, hosts, c)] if found}
+        now = {**(history[-1] if history else {}), **now}
+        if asked.versions:
+            target = {**now, **release.typed([(n, v) for n, v in asked.versions if n in components(known, name)],
+                                             {n: known.available(n) for n, _ in asked.versions})}
+        else:
+            target = records.before(history, now)
+            if not target:
+                there = "; ".join(f"{c}: {', '.join(known.available(c)[:6]) or 'none'}" for c in components(known, name))
+                raise Candidates(f"the records name no version that {name} served before; the repository has {there}",
+                                 f"invoke rollback --stack {name} --version VERSION")
+            known.say(f"{name} goes back to {', '.join(f'{c} {v}' for c, v in sorted(target.items()))}, which it served last before")
+            target = {**now, **target}
+        refuse_migrated(known, target)
+        wants.append(Want(name, LIVE, Release(tuple(sorted(target.items())), known.cookbooks)))
+    return Goal(tuple(wants), kind="rollback")
+
+
+class Candidates(Refused):
+    """`rollback` does not know where to: the call needs a version (exit 2)."""
+
+    exit_code = 2
+
+
+def back(asked, known):
+    """Flip only: first what this run took out elsewhere and did not touch returns, then the stack leaves."""
+    memory = fold(known.open_run or [])
+    wants = []
+    for name in known.seen.stacks:
+        hosts = tuple(h.name for h in known.seen.stack(name) if is_out(h) and untouched(h, memory))
+        if name != asked.stack and hosts:
+            wants.append(Want(name, LIVE, None, hosts))
+    return Goal((*wants, Want(asked.stack, STANDBY)), kind="back")
+
+
+def migrate(asked, known):
+    return Goal((), asked.migration.name, tuple(sorted(asked.migration.needs.items())), kind="migrate")
+
+
+def step(asked, known):
+    """One step by hand: the same ladder, for this step alone; it shares the open run's pinned release."""
+    if asked.task in ("standby", "drain"):
+        return Goal((Want(asked.stack, STANDBY, None, asked.hosts),), only=asked.task, kind="step")
+    hosts = [h for h in known.seen.stack(asked.stack) if not asked.hosts or h.name in asked.hosts]
+    pinned = records.pinned(known.open_run) if known.open_run else None
+    if asked.task == "converge":
+        R = pinned if pinned and not asked.versions else chosen(asked, known, [asked.stack])
+    elif asked.task == "sanity":
+        R = pinned or left_by_chef(hosts, known)
+    else:
+        memory = fold(known.open_run or [])
+        R = None if all(h.name not in memory.jobs for h in hosts) else pinned
+    return Goal((Want(asked.stack, LIVE, R, asked.hosts),), only=asked.task, kind="step")
+
+
+def chosen(asked, known, stacks):
+    bad = records.bad(known.runs)
+    versions_ = release.choose(known.site, known.seen, stacks, pairs=asked.versions, only=asked.only, hosts=asked.hosts,
+                               available=known.available, bad=bad, say=known.say)
+    last = {name: (records.served(known.runs, name) or [{}])[-1] for name in stacks}
+    release.refuse_older(known.seen, stacks, versions_, last, asked.older)
+    refuse_migrated(known, versions_)
+    return Release(tuple(sorted(versions_.items())), known.cookbooks)
+
+
+def refuse_migrated(known, chosen_versions):
+    """After a migration no version comes back that cannot read what it wrote."""
+    for name, component, least in known.migrated:
+        version = chosen_versions.get(component)
+        if version and versions.compare(version, least) < 0:
+            raise Refused(f"{component} {version} is older than {least}, which the migration {name} needs, and that is done", "invoke status")
+
+
+def left_by_chef(hosts, known):
+    """The release that the hosts' last Chef run brought, else what runs, so that sanity can be asked for by hand."""
+    for h in hosts:
+        if h.job and h.job.kind == "chef" and h.job.release:
+            return Release.parse(h.job.release)
+    found = {c.name: c.release for h in hosts for c in h.components if c.release}
+    return Release(tuple(sorted(found.items())), known.cookbooks)
+
+
+def order(asked, known):
+    """Stacks as a rollout takes them: the one asked for, then those already out of LIVE, then the inventory's order."""
+    names = [s.name for s in known.site.stacks]
+    out = [n for n in names if not all(serves(h) for h in known.seen.stack(n))]
+    first = [asked.first] if asked.first else []
+    return list(dict.fromkeys(first + out + names))
+
+
+def components(known, stack):
+    return [c.name for c in known.site.components if any(h.component(c.name) for h in known.seen.stack(stack))]
