@@ -40,7 +40,7 @@ class Observer:
 
     def __init__(self, site, shell, ports, clock=time.monotonic, now=time.time):
         self._site, self._shell, self._ports, self._clock, self._now = site, shell, ports, clock, now
-        self._crew = _Crew(min(MOST_AT_ONCE, sum(1 + len(host.components) for host in site.hosts)))
+        self._crew = _Crew(min(MOST_AT_ONCE, sum(1 + 2 * len(host.components) for host in site.hosts)))
         self._asked = {}            # question -> the _Question that is still under way from an earlier look
         self._mute = {}             # (host, component) -> (started, since when it gives no valid answer)
         self._looked = False
@@ -60,6 +60,7 @@ class Observer:
             for name in host.components:
                 asked[host.name, name] = self._ask((host.name, name), self._heartbeat, host, name)
         answers = {key: question.answer(until - self._clock()) for key, question in asked.items()}
+        self._ask_inside(chosen, answers, until)
         self._looked = True
         return Seen(self._now(), tuple(self._fold(host, answers) for host in chosen))
 
@@ -81,15 +82,23 @@ class Observer:
         return self._ports.look(self._shell, self._site, host, limit=max(1.0, limit - 0.5))
 
     def _heartbeat(self, host, name):
-        """Directly; and where that brings no valid answer, on the host itself over SSH: a firewall in between is no sickness."""
-        component = self._site.component(name)
-        answer = self._ports.read(self._site, host, component, self._shell)
-        if answer.state is None and component.heartbeat.via != "ssh":
-            local = replace(component, heartbeat=replace(component.heartbeat, via="ssh"))
-            inside = self._ports.read(self._site, host, local, self._shell)
-            if inside.state is not None:
-                return replace(inside, why=f"answers only on the host itself: {answer.why}")
-        return answer
+        return self._ports.read(self._site, host, self._site.component(name), self._shell)
+
+    def _ask_inside(self, hosts, answers, until):
+        """Whoever runs and gave no valid answer is asked on the host itself, over SSH: a firewall in between is no sickness."""
+        asked = {}
+        for host in hosts:
+            facts = answers[host.name, None][0]
+            for name in host.components:
+                answer, component = answers[host.name, name][0], self._site.component(name)
+                runs = facts is not None and facts.services.get(name, (None,))[0] == "active"
+                if runs and answer is not None and answer.state is None and component.heartbeat.via != "ssh":
+                    inside = replace(component, heartbeat=replace(component.heartbeat, via="ssh"))
+                    asked[host.name, name] = self._ask((host.name, name, "inside"), self._ports.read, self._site, host, inside, self._shell)
+        for key, question in asked.items():
+            inside, outside = question.answer(until - self._clock())[0], answers[key][0]
+            if inside is not None and inside.state is not None:
+                answers[key] = (replace(inside, why=f"it answers only on the host itself: {outside.why}"), None)
 
     def _fold(self, host, answers):
         facts, trouble = answers[host.name, None]
@@ -100,7 +109,7 @@ class Observer:
             self.troubles[host.name] = getattr(trouble, "sentence", None) or str(trouble or "") or f"{host.name}: no answer in time"
         heard = {name: answers[host.name, name][0] for name in host.components}
         mute = {name: self._mute_for(host.name, name, facts, heard[name]) for name in host.components}
-        return host_seen(self._site, host, facts, heard, mute, self._ports.pool, self._ports.sessions)
+        return host_seen(self._site, host, facts, heard, mute, self._ports, self.troubles.get(host.name, ""))
 
     def _mute_for(self, host, name, facts, answer):
         """For how many seconds this process has run without a valid answer; 0 when it answers or does not run."""
@@ -129,19 +138,20 @@ def observe(site, shell, ports, limit=None):
         observer.close()
 
 
-def host_seen(site, host, facts, answers, mute, pool, sessions=None):
+def host_seen(site, host, facts, answers, mute, ports, trouble=""):
     """What one host's answers together say. Pure.
 
-    :param facts: chef.HostFacts, or None: SSH did not answer. :param answers: {component: heartbeat.Answer or None}.
+    :param facts: chef.HostFacts, or None: SSH did not answer (`trouble` says why).
+    :param answers: {component: heartbeat.Answer or None}. :param ports: Ports; its `pool` and `sessions` are asked.
     :param mute: {component: seconds without a valid answer although its service runs}.
     :returns: model.HostSeen.
     """
-    components = tuple(_component_seen(site, host, name, facts, answers.get(name), mute.get(name, 0.0), pool, sessions)
+    components = tuple(_component_seen(site, host, name, facts, answers.get(name), mute.get(name, 0.0), ports, trouble)
                        for name in host.components)
     return HostSeen(host.name, host.stack, facts is not None, components, facts.job if facts else None, facts.boot if facts else None)
 
 
-def _component_seen(site, host, name, facts, answer, mute, pool, sessions):
+def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     component = site.component(name)
     active, started = facts.services.get(name, (None, None)) if facts else (None, None)
     installed = facts.packages.get(name) if facts else None
@@ -153,8 +163,8 @@ def _component_seen(site, host, name, facts, answer, mute, pool, sessions):
     if not valid:
         sick = active == "active" and mute > site.live.detection
         why = answer.why if answer is not None else f"the heartbeat of {name} on {host.name} was not read in time"
-        return replace(seen, sick=sick, note=why, release=answer.version if answer is not None else None)
-    notes = [answer.why] if answer.why else []
+        return replace(seen, sick=sick, note="; ".join(filter(None, (why, trouble))), release=answer.version if answer is not None else None)
+    notes = [text for text in (answer.why, trouble) if text]
     if active in ("inactive", "missing"):
         # something answers in the place of a service that does not run: neither down nor proved to be anything
         return replace(seen, started=None, note=f"it answers {answer.state} although its service is {active}")

@@ -104,16 +104,19 @@ class Shell:
 
         :raises NoAnswer: the host does not answer, or nobody listens there. :raises Refused: as `run`.
         """
-        until = time.monotonic() + limit
-        connection = self._open(self._line(host), host, until)
-        try:
-            return connection.transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0),
-                                                     timeout=max(0.1, until - time.monotonic()))
-        except paramiko.ChannelException as error:
-            raise NoAnswer(f"{host.name}: no connection on the host to {address}:{port}: {error.text}") from None
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            self._drop(self._line(host), connection)
-            raise NoAnswer(f"{host.name}: the SSH connection was lost: {str(error) or type(error).__name__}") from None
+        until, line = time.monotonic() + limit, self._line(host)
+        for last in (False, True):
+            transport = (connection := self._open(line, host, until)).transport
+            patience, began = max(0.1, until - time.monotonic()), time.monotonic()
+            try:
+                return transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0), timeout=patience)
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                # Paramiko keeps one error for all channels of a connection: what a refusal is called is not to be relied on
+                if transport.is_active() and time.monotonic() - began < patience:
+                    raise NoAnswer(f"{host.name}: no connection on the host to {address}:{port}: {error}") from None
+                self._drop(line, connection)
+                if last:
+                    raise NoAnswer(f"{host.name}: the SSH connection was lost: {str(error) or type(error).__name__}") from None
 
     def close(self):
         """End every connection. What runs detached on the hosts goes on."""

@@ -124,18 +124,22 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
 
 
 def _opened(transport, until, slow, label):
-    """A new session. Where the server has as many as it allows (MaxSessions), its turn is waited for: nothing was run yet."""
+    """A new session. Where the server has as many as it allows (MaxSessions), its turn is waited for: nothing was run yet.
+
+    Paramiko keeps one error for all channels of a connection, so a refusal may also come as a plain SSHException.
+    """
     nap = 0.02
     while True:
         left = until - time.monotonic()
+        patience, began = max(0.1, min(left, slow or left)), time.monotonic()
         try:
-            return transport.open_session(timeout=max(0.1, min(left, slow or left)))
-        except paramiko.ChannelException as error:
-            if left <= nap:
-                raise NoAnswer(f"{label}: the SSH server opens no further session: {error.text} (see MaxSessions in its "
-                               "sshd_config)") from None
+            return transport.open_session(timeout=patience)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise ConnectionError(str(error) or type(error).__name__) from None
+            if not transport.is_active() or time.monotonic() - began >= patience:
+                raise ConnectionError(str(error) or type(error).__name__) from None
+            if left <= nap:
+                raise NoAnswer(f"{label}: the SSH server opens no further session: {error} (see MaxSessions in its "
+                               "sshd_config)") from None
         time.sleep(random.uniform(nap / 2, nap))
         nap = min(0.5, 2 * nap)
 
