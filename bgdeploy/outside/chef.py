@@ -170,7 +170,7 @@ def revision(path):
     if not files:
         raise BadInput(f"there are no cookbooks in {path}: correct chef.path in the inventory")
     plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for name in files:
             source = os.path.join(path, name)
             try:
@@ -214,7 +214,7 @@ def _ask(shell, site, host, argv, *, limit, cap=1 << 20, stdin=None):
         return answer, said
     if isinstance(said, dict) and answer.exit in (2, 3):
         why = line(said.get("refused") or said.get("error"))
-        cure = ": the RPM bgdeploy-host on it is of another version" if answer.exit == 2 else ""
+        cure = " (is the RPM bgdeploy-host there of another version?)" if answer.exit == 2 else ""
         raise Refused(f"{host.name}: bgdeploy-host {argv[0]} refuses: {why}{cure}")
     if answer.exit in (126, 127) and not answer.out:
         raise Refused(f"{host.name}: {site.ssh.helper} cannot be run ({line(answer.err, 200)}): install the RPM bgdeploy-host there")
