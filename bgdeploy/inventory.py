@@ -162,10 +162,11 @@ class _Builder:
     def balancer(self, name):
         part = self.data["balancers"][name]
         nodes = tuple(Node(node, addresses.split(settings.get("address", node))[0],
-                           **_settings(settings, "interval", "fall", "rise", "timeout", "slow_start"))
+                           **_settings(settings, "interval", "fall", "rise", "timeout", "slow_start", "stats"))
                       for node, settings, _ in soundness.members(part["nodes"], ()))
         ports = tuple((c, part.get("ports", {}).get(c, self.data["components"][c]["port"])) for c in self.order)
-        return Balancer(name, nodes, ports, **_settings(part, "scheme", "host_header"))
+        return Balancer(name, nodes, ports, ca_file=self.path(part.get("ca_file")),
+                        stats_password=self.secret(part, "stats_password"), **_settings(part, "scheme", "host_header", "stats_user"))
 
     def repository(self):
         part = self.data.get("repository")

@@ -133,11 +133,12 @@ def _balancer():
     node = _object({"address": _ADDRESS, "interval": _seconds(n.interval, low=1),
                     "fall": _whole("a whole number from 1", 1, 100, n.fall),
                     "rise": _whole("a whole number from 1", 1, 100, n.rise), "timeout": _seconds(n.timeout),
-                    "slow_start": _seconds(n.slow_start)})
+                    "slow_start": _seconds(n.slow_start), "stats": _text("an http or https URL", r"^https?://[!-~]+$")})
     nodes = _either("a mapping of nodes, or a list of names", _named(_empty_too(node), "nodes"), _names("node names"))
     ports = {"type": "object", "additionalProperties": _port(), "description": "a mapping of components to ports"}
     return _object({"nodes": nodes, "ports": ports, "scheme": {**_SCHEME, "default": Balancer.scheme},
-                    "host_header": _HOST_NAME}, ["nodes"])
+                    "host_header": _HOST_NAME, "ca_file": _path(),
+                    "stats_user": _text("a user's name", r"^[^\s:]+$"), **_secret("stats_password")}, ["nodes"])
 
 
 def _ssh():
@@ -212,7 +213,10 @@ def _top():
         "watch": _object({"rate": {"type": "number", "exclusiveMinimum": 0, "maximum": 5000, "default": 5.0,
                                    "description": "a number of requests a second"}}),
         **_policy(),
-        "lab": {"type": ["object", "null"], "description": "a mapping of the lab's own settings"}}
+        "lab": _empty_too(_object({
+            "network": _text("a network such as 10.77.0.0/24", r"^[0-9A-Fa-f.:]+/[0-9]{1,3}$"),
+            "controller": _text("an IP address", r"^[0-9A-Fa-f.:]+$"),
+            "disk": _text("a size such as 2g or 500m", r"^[1-9][0-9]{0,9}[kmg]?$", "2g")}))}
 
 
 def schema():

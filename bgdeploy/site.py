@@ -101,7 +101,10 @@ class Stack:
 
 @dataclass(frozen=True)
 class Node:
-    """One balancer process. Its check timing gives the time after which it must have noticed a flip."""
+    """One balancer process. Its check timing gives the time after which it must have noticed a flip.
+
+    :param stats: URL of its read-only statistics page, where the site grants one, else None.
+    """
 
     name: str
     address: str
@@ -110,6 +113,7 @@ class Node:
     rise: int = 2
     timeout: float = 1.0
     slow_start: float = 0.0
+    stats: str = None
 
     @property
     def detection(self):
@@ -119,13 +123,20 @@ class Node:
 
 @dataclass(frozen=True)
 class Balancer:
-    """LIVE or STANDBY: its nodes, and the port of each component's frontend on every node."""
+    """LIVE or STANDBY: its nodes, and the port of each component's frontend on every node.
+
+    :param ca_file: the authority of its certificates where scheme (or a node's statistics page) is https, None: the system's.
+    :param stats_user, stats_password: basic auth of the nodes' statistics pages.
+    """
 
     name: str
     nodes: tuple
     ports: tuple                # pairs (component, port)
     scheme: str = "http"
     host_header: str = None
+    ca_file: str = None
+    stats_user: str = None
+    stats_password: Secret = None
 
     @property
     def detection(self):

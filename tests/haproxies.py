@@ -89,12 +89,15 @@ class App:
 
 
 class Data:
-    """Two hosts, green-1 and blue-1, with one component `web`, behind LIVE (two nodes) and STANDBY (one), all real."""
+    """Two hosts, green-1 and blue-1, with one component `web`, behind LIVE (two nodes) and STANDBY (one), all real.
 
-    def __init__(self, folder, settings=None, **beat):
+    :param settings: of the kit. :param intervals: {node: seconds} other than the usual. :param beat: of site.Heartbeat.
+    """
+
+    def __init__(self, folder, settings=None, intervals=(), **beat):
         self.folder, self.token = folder, folder / "token"
         nodes = {name: sites.Node(name, address(), interval, 2, 2) for name, interval in
-                 (("live-1", 0.2), ("live-2", 0.4), ("standby-1", 0.2))}
+                 {"live-1": 0.2, "live-2": 0.4, "standby-1": 0.2, **dict(intervals)}.items()}
         where = {name: address() for name in ("green-1", "blue-1")}
         hosts = tuple(sites.Host(name, name[:-2], where[name], components=("web",)) for name in where)
         heartbeat = sites.Heartbeat(port=8080, timeout=2.0, token=sites.Secret(file=str(folder / "token")), **beat)

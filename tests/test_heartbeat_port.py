@@ -476,7 +476,7 @@ def test_a_heartbeat_and_a_detail_view_that_differ_are_unknown_this_time():
 
 
 def test_a_word_that_was_never_changed_is_as_old_as_can_be():
-    assert look(KIT, with_detail(DETAIL.replace("12.5", "null"))).since_age == float("inf")
+    assert look(KIT, with_detail(DETAIL.replace("12.5", "null"))).since_age == heartbeat_answer.NEVER
 
 
 @pytest.mark.parametrize("text", [

@@ -1,13 +1,9 @@
 """What the balancers say and show. Nothing in here changes a balancer; bgdeploy never does.
 
-Three sources, in order of what they prove:
-the send-state header that every node gives the app on every check (`pool`: in or out of a node's pool, by that node's
-own word); a read-only stats page where the site grants one (`stats`); requests through the address (`who`: they prove
-who serves, never that somebody does not).
+Two sources: each node's own word, which it gives the app on every check (`pool`) or shows on its statistics page (stats.py);
+and requests through the address (`who`): they prove who serves, never that somebody does not.
 """
 
-import csv
-import io
 import time
 from collections import Counter
 from itertools import cycle
@@ -16,7 +12,9 @@ from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
 from bgdeploy.model import MOVING, NO, YES
 from bgdeploy.outside import exchange
-from bgdeploy.outside.heartbeat_answer import FRESH, words_of
+from bgdeploy.outside.heartbeat_answer import FRESH, sessions, words_of
+
+__all__ = ["named", "pool", "request", "sessions", "silent", "strangers", "who"]
 
 SERVED_BY, VERSION = "x-served-by", "x-version"
 HEARD = 30.0                # seconds: a stranger silent for longer is gone (its word stays in the app until a restart)
@@ -50,11 +48,11 @@ def strangers(site, answer):
 
 
 def _word(node, answer, component, host):
-    if answer.since_age is None:
-        return None
     said = set()
     for witness in words_of(node, answer, _name(component), _name(host)):
-        if witness.age > FRESH * node.interval or witness.age >= answer.since_age:
+        if witness.age > FRESH * node.interval:
+            return None
+        if not witness.now and (answer.since_age is None or witness.age >= answer.since_age):
             return None
         word = {"UP": YES, "DOWN": NO, "NOLB": NO}.get(witness.state, MOVING)
         said.add(MOVING if word == YES and witness.weight == 0 else word)
@@ -81,7 +79,7 @@ def request(balancer, node, component, path, limit, cap=exchange.CAP):
     """One GET through one node's address: the http1.Came, or a sentence (str) of what happened instead. Never raises."""
     try:
         return exchange.ask(node.address, balancer.port(component), path, scheme=balancer.scheme,
-                            host_header=balancer.host_header, limit=limit, cap=cap)
+                            host_header=balancer.host_header, ca_file=balancer.ca_file, limit=limit, cap=cap)
     except exchange.Lost as lost:
         return f"{node.name} {clean(lost.why, 200)}"
     except Trouble as trouble:
@@ -94,38 +92,6 @@ def named(came):
         return None, came
     host = came.headers.get(SERVED_BY)
     return (clean(host, 80), clean(came.headers.get(VERSION, ""), 80) or None) if host else (None, f"status {came.status}")
-
-
-def stats(address, port, path, *, scheme="http", headers=(), ca_file=None, limit=3.0):
-    """Read a HAProxy stats page (";csv" is added). :returns: rows as dicts, or None with any flaw. Changes nothing."""
-    try:
-        came = exchange.ask(address, port, path.removesuffix(";csv") + ";csv", scheme=scheme, headers=headers, ca_file=ca_file,
-                            limit=limit, cap=4 << 20)
-    except (exchange.Lost, Trouble):
-        return None
-    if came.status != 200 or not came.whole:
-        return None
-    return rows(came.body.decode("utf-8", "replace"))
-
-
-def rows(text):
-    """The stats page's lines as dicts by column name, None if this is not such a page. Pure."""
-    if not text.startswith("# pxname,svname,"):
-        return None
-    try:
-        return [row for row in csv.DictReader(io.StringIO(text[2:]), strict=True) if row.get("svname")]
-    except csv.Error:
-        return None
-
-
-def shown(lines, component, host):
-    """(yes | no | moving | None, open sessions | None) that a stats page shows for COMPONENT/HOST. Pure."""
-    row = next((r for r in lines or () if (r["pxname"], r["svname"]) == (_name(component), _name(host))), None)
-    if row is None:
-        return None, None
-    status, weight, open_now = row.get("status") or "", row.get("weight") or "", row.get("scur") or ""
-    word = YES if status == "UP" and weight != "0" else NO if status in ("DOWN", "NOLB", "MAINT", "DRAIN") else MOVING
-    return (None if status in ("", "no check") else word), int(open_now) if open_now.isdecimal() else None
 
 
 def _name(thing):

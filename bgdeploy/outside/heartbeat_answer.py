@@ -5,7 +5,6 @@ well); everything else is None with a sentence that quotes what came.
 """
 
 import json
-import math
 import re
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from bgdeploy.model import LIVE, STANDBY
 
 QUOTED = 200                # characters of an answer that a sentence quotes
 FRESH = 3                   # a balancer node's word holds for so many of its own check intervals
+NEVER = 1e9                 # seconds: the age of a word that was never changed; finite, because JSON has no infinity
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Witness:
     :param name: "BACKEND/SERVER" as the balancer calls it. :param age: seconds since it was received.
     :param state: the header's text before its first semicolon: "UP", "DOWN", "UP 1/2", "NOLB".
     :param scur: sessions that this node has open to the app. :param weight: its weight there now, None if not told.
+    :param now: read from the balancer itself at this look; then it holds whenever the last flip was.
     """
 
     node: str
@@ -31,6 +32,7 @@ class Witness:
     age: float
     scur: int = None
     weight: int = None
+    now: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Answer:
 
     :param state: live | standby | None. :param why: a sentence if state is None or the look is incomplete, else "".
     :param status: the HTTP status of the heartbeat itself, None if no answer came.
-    :param since_age: seconds since the last flip; infinity if it was never flipped.
+    :param since_age: seconds since the last flip; NEVER if it was not flipped yet.
     :param in_flight: business requests, and work the app itself reports. :param counted_by: kit | balancer | connections | "".
     """
 
@@ -123,7 +125,7 @@ def detailed(answer, detail, who):
     if said is not None and detail.get("state") in (LIVE, STANDBY) and detail["state"] != said:
         said, why = None, f"{who} says {said} and its detail view {detail['state']}: flipped just now; look again"
     since = detail.get("since_age", "")
-    since_age = math.inf if since is None and detail.get("state") == STANDBY else _seconds(since)
+    since_age = NEVER if since is None and detail.get("state") == STANDBY else _seconds(since)
     heard = detail.get("balancers")
     witnesses = tuple(w for w in map(_witness, heard[:100] if isinstance(heard, list) else ()) if w)
     return Answer(said, why, token(detail.get("version")), token(detail.get("start")), _in_flight(detail), since_age, witnesses,

@@ -5,39 +5,42 @@ One thread and one selector, because the two cores of a small controller are sha
 300 requests a second: see docs/balancers.md.
 """
 
-import errno
-import os
 import selectors
-import socket
-import ssl
 import threading
 import time
-from collections import deque
-from itertools import cycle, product
 
 from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
 from bgdeploy.outside.availability import Availability
-from bgdeploy.outside.exchange import authority, compose, server_name, tls
-from bgdeploy.outside.http1 import Malformed, reading
+from bgdeploy.outside.http1 import Malformed
+from bgdeploy.outside.probes import Probe, Stream, what_failed
 
-LIMIT = 5.0                 # seconds after which a request counts as failed
+LIMIT = 5.0                 # seconds a request may take
 OPEN = 128                  # requests under way; more are not begun (they would only measure ourselves)
 STANDBY_RATE = 2.0
-ADDRESS = 30.0              # seconds for which a looked up address is kept
-CAP = 1 << 20
+JOIN = 5.0                  # seconds that stop() waits for the thread
 
 
 class Watch:
     """start(), snapshot(), stop(). Nothing that happens in the thread is ever raised to the caller.
 
     :param site: site.Site; its watch_rate is LIVE's requests a second (0: nothing is sent).
+    :param limit: seconds after which a request counts as failed.
     """
 
-    def __init__(self, site):
-        self._site, self._lock, self._over = site, threading.Lock(), threading.Event()
+    def __init__(self, site, limit=LIMIT):
+        self._site, self._limit, self._lock, self._over = site, limit, threading.Lock(), threading.Event()
         self._thread, self._cpu, self._skipped, self._trouble = None, 0.0, 0, ""
-        self._tallies = {}
+        self._tallies, self._out = {}, {}
+
+    def expect_out(self, hosts):
+        """From now on LIVE should not send requests to these hosts (names): all of its nodes have let them go.
+
+        What they answer through LIVE to a request begun after this call is counted under `strays`, by node and with the
+        times: a balancer that was reloaded without its server states sends some (docs/balancers.md). Each call replaces the last.
+        """
+        now = time.monotonic()
+        self._out = {host: self._out.get(host, now) for host in hosts}
 
     def start(self):
         """Begin to sample; returns self. A second call does nothing."""
@@ -52,7 +55,7 @@ class Watch:
         """End it and return the availability; within about a second, whatever hangs."""
         self._over.set()
         if self._thread is not None:
-            self._thread.join(LIMIT)
+            self._thread.join(JOIN)
         return self.snapshot()
 
     def snapshot(self):
@@ -74,8 +77,8 @@ class Watch:
 
     def _sample(self):
         began, self._selector, self._probes = time.monotonic(), selectors.DefaultSelector(), {}
-        streams = [_Stream(self._site, self._site.live, "live", self._site.watch_rate, began),
-                   _Stream(self._site, self._site.standby, "standby", min(STANDBY_RATE, self._site.watch_rate), began)]
+        streams = [Stream(self._site, self._site.live, "live", self._site.watch_rate, began),
+                   Stream(self._site, self._site.standby, "standby", min(STANDBY_RATE, self._site.watch_rate), began)]
         swept = began
         try:
             while not self._over.is_set():
@@ -104,26 +107,26 @@ class Watch:
         if len(self._probes) >= OPEN:
             self._skipped += 1
             return
-        probe = _Probe(stream, target, now)
+        probe = Probe(stream, target, now)
         self._probes[probe] = None
         try:
             probe.open()
             self._selector.register(probe.sock, selectors.EVENT_WRITE, probe)
         except (OSError, ValueError, Trouble) as trouble:
-            self._end(probe, what=_what(trouble))
+            self._end(probe, what=what_failed(trouble))
 
     def _step(self, probe):
         try:
             came = probe.step(self._selector)
         except (OSError, ValueError, Malformed) as trouble:
-            self._end(probe, what=_what(trouble))
+            self._end(probe, what=what_failed(trouble))
             return
         if came is not None:
             self._end(probe, came)
 
     def _sweep(self, now):
-        for probe in [p for p in self._probes if now - p.began > LIMIT]:
-            self._end(probe, what=f"no whole answer within {LIMIT:g} s")
+        for probe in [p for p in self._probes if now - p.began > self._limit]:
+            self._end(probe, what=f"no whole answer within {self._limit:g} s")
 
     def _end(self, probe, came=None, what=""):
         now, tally = time.monotonic(), self._tallies[probe.stream.name]
@@ -131,13 +134,16 @@ class Watch:
             what = f"status {came.status}"
         elif came is not None and not came.whole and not came.flaw.startswith("longer"):
             what = came.flaw
+        host, answered_by = probe.named(came)
         with self._lock:
+            if probe.began > self._out.get(host, now) and probe.stream.name == "live":
+                tally.stray(time.time(), probe.component, probe.node.name, host)
             if what == "status 503" and probe.stream.name == "standby":
                 tally.empty()
             elif what:
                 tally.failure(time.time(), probe.component, probe.node.name, what)
             else:
-                tally.success(now, probe.component, now - probe.began, _answered(probe, came))
+                tally.success(now, probe.component, now - probe.began, answered_by)
         self._close(probe, keep=came is not None and came.keep and probe.keep)
 
     def _close(self, probe, keep=False):
@@ -152,134 +158,3 @@ class Watch:
             probe.stream.idle(probe)
         else:
             probe.sock.close()
-
-
-class _Stream:
-    """The requests to one balancer: when the next is due, and to whom. Late ones are not made up for."""
-
-    def __init__(self, site, balancer, name, rate, began):
-        self.balancer, self.name, self.due, self._every = balancer, name, began, 1.0 / rate
-        self.kept, self._idle, self._addresses = set(), {}, {}
-        parts = [c for c in site.components if balancer.port(c.name)]
-        self.paths = {c.name: c.sanity[0].path if c.sanity else "/" for c in parts}
-        # node by node within a kind: a prime-free order, so that every pair (node, component) gets new and kept ones
-        self._turns = cycle([(keep, node, c.name) for keep, c, node in product((False, True), parts, balancer.nodes)])
-        if not parts or not balancer.nodes:
-            self.due = float("inf")
-
-    def next(self, now):
-        self.due = max(self.due + self._every, now - self._every)
-        return next(self._turns)
-
-    def take(self, key):
-        """An idle kept connection, or None. One that the other side closed meanwhile is dropped, as any client does."""
-        waiting = self._idle.get(key)
-        while waiting:
-            sock = waiting.popleft()
-            self.kept.discard(sock)
-            try:
-                sock.recv(1)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                return sock
-            except OSError:
-                pass
-            sock.close()
-        return None
-
-    def idle(self, probe):
-        self.kept.add(probe.sock)
-        self._idle.setdefault(probe.key, deque()).append(probe.sock)
-
-    def address(self, node, port):
-        """(family, where) of a node, looked up at most twice a minute; the old one as long as no new one is found."""
-        until, found = self._addresses.get((node.name, port), (0.0, None))
-        if time.monotonic() > until:
-            try:
-                family, _, _, _, where = socket.getaddrinfo(node.address.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-                found = family, where
-            except OSError:
-                if found is None:
-                    raise
-            self._addresses[node.name, port] = (time.monotonic() + ADDRESS, found)
-        return found
-
-
-class _Probe:
-    """One request under way."""
-
-    def __init__(self, stream, target, began):
-        self.keep, self.node, self.component = target
-        self.stream, self.began, self.sock = stream, began, None
-        self.key = (self.node.name, self.component)
-        balancer = stream.balancer
-        port = balancer.port(self.component)
-        host = balancer.host_header or authority(self.node.address, port, balancer.scheme)
-        self._out = compose("GET", stream.paths[self.component], (), None, host, keep=self.keep)
-        self._answer, self._begun, self._secure = reading("GET", CAP), False, balancer.scheme == "https"
-        next(self._answer)
-
-    def open(self):
-        self.sock = self.stream.take(self.key) if self.keep else None
-        if self.sock is not None:
-            self._secure = False        # the handshake is behind it
-            return
-        balancer = self.stream.balancer
-        family, where = self.stream.address(self.node, balancer.port(self.component))
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        self.sock = sock
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        trouble = sock.connect_ex(where)
-        if trouble not in (0, errno.EINPROGRESS):
-            raise OSError(trouble, "")
-
-    def step(self, selector):
-        """Go on as far as it goes without waiting. :returns: the http1.Came once it is whole, else None."""
-        try:
-            if self._out:
-                self._write(selector)
-            while not self._out:
-                piece = self.sock.recv(65536)
-                if not piece and not self._begun:
-                    raise OSError(0, "closed without an answer")
-                self._begun = True
-                self._answer.send(piece)
-        except StopIteration as end:
-            return end.value
-        except ssl.SSLWantWriteError:
-            selector.modify(self.sock, selectors.EVENT_WRITE, self)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            selector.modify(self.sock, selectors.EVENT_READ, self)
-        return None
-
-    def _write(self, selector):
-        trouble = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if trouble:
-            raise OSError(trouble, "")
-        if self._secure:
-            if not isinstance(self.sock, ssl.SSLSocket):        # possible only once it is connected
-                selector.unregister(self.sock)
-                name = server_name(self.stream.balancer.host_header, self.node.address)
-                self.sock = tls(None).wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
-                selector.register(self.sock, selectors.EVENT_WRITE, self)
-            self.sock.do_handshake()
-            self._secure = False
-        self._out = self._out[self.sock.send(self._out):]
-
-
-def _answered(probe, came):
-    host = came.headers.get("x-served-by")
-    return clean(f"{probe.component} {host} {came.headers.get('x-version', '')}".strip(), 120) if host else ""
-
-
-def _what(trouble):
-    """A failure's kind, without what varies from one to the next."""
-    if isinstance(trouble, Malformed):
-        return "not HTTP" if not str(trouble).startswith("closed") else "closed in the middle of its head"
-    if isinstance(trouble, ssl.SSLError):
-        return f"TLS: {trouble.reason or 'failed'}"
-    if isinstance(trouble, socket.gaierror):
-        return "no address"
-    if isinstance(trouble, OSError):
-        return os.strerror(trouble.errno).lower() if trouble.errno else (trouble.strerror or "connection lost")
-    return clean(str(trouble), 120)

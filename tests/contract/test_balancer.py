@@ -2,7 +2,6 @@
 
 import dataclasses
 import getpass
-import math
 import threading
 import time
 
@@ -10,9 +9,8 @@ import pytest
 
 from bgdeploy import site as sites
 from bgdeploy.model import LIVE, MOVING, NO, STANDBY, YES, Release
-from bgdeploy.outside import balancer, exchange, heartbeat, sanity
+from bgdeploy.outside import balancer, exchange, heartbeat, heartbeat_answer, sanity, stats
 from bgdeploy.outside.heartbeat import Answer, Witness
-from bgdeploy.outside.heartbeat_answer import sessions
 from lab import balancers
 from tests.haproxies import Data, Haproxy, address
 from tests.scripted import Scripted
@@ -45,7 +43,7 @@ def test_a_word_from_before_the_flip_says_nothing():
     assert balancer.pool(NODES, said(UP, ("UP", 0.3), since=0.2), "web", "green-1") is None
     assert balancer.pool(NODES, said(UP, UP, since=0.11), "web", "green-1") == YES
     assert balancer.pool(NODES, said(UP, UP, since=None), "web", "green-1") is None
-    assert balancer.pool(NODES, said(UP, UP, since=math.inf), "web", "green-1") == YES
+    assert balancer.pool(NODES, said(UP, UP, since=heartbeat_answer.NEVER), "web", "green-1") == YES
     assert balancer.silent(NODES, said(UP, ("UP", 0.3), since=0.2), "web", "green-1") == ("live-2",)
 
 
@@ -68,8 +66,8 @@ def test_one_process_with_several_backends_is_read_by_the_name_that_is_meant():
 
 def test_open_sessions_are_the_sum_of_what_every_node_has_open():
     seen = Answer(balancers=(Witness("live-1", "web/green-1", "DOWN", 0.1, 2), Witness("live-2", "web/green-1", "DOWN", 0.1, 1)))
-    assert sessions(NODES, seen, "web", "green-1") == 3
-    assert sessions(NODES, Answer(balancers=seen.balancers[:1]), "web", "green-1") is None
+    assert balancer.sessions(NODES, seen, "web", "green-1") == 3
+    assert balancer.sessions(NODES, Answer(balancers=seen.balancers[:1]), "web", "green-1") is None
 
 
 @pytest.fixture
@@ -186,15 +184,52 @@ def test_requests_in_flight_are_counted_by_the_kit_and_by_live(data):
     assert eventually(counts, lambda c: c == (0, 0), limit=3) == (0, 0)
 
 
-def test_the_stats_page_shows_the_same_pools_and_sessions(data):
+def with_pages(data):
+    """The site with its balancers' statistics pages granted, and an application that keeps no send-state."""
+    def granted(side):
+        return dataclasses.replace(side, nodes=tuple(dataclasses.replace(n, stats=f"http://{n.address}:{balancers.STATS_PORT}/")
+                                                     for n in side.nodes))
+    foreign = dataclasses.replace(data.site.components[0].heartbeat, detail=None, in_flight="balancer")
+    web = dataclasses.replace(data.site.components[0], heartbeat=foreign)
+    return dataclasses.replace(data.site, live=granted(data.site.live), standby=granted(data.site.standby), components=(web,))
+
+
+def test_statistics_pages_prove_the_pools_of_an_application_that_keeps_no_send_state(data):
     settled(data)
-    node = data.site.live.nodes[0]
-    lines = balancer.stats(node.address, balancers.STATS_PORT, "/")
-    assert balancer.shown(lines, "web", "blue-1") == (YES, 0)
-    assert balancer.shown(lines, "web", "green-1") == (NO, 0)
-    assert balancer.shown(lines, "web", "black-1") == (None, None)
-    assert balancer.stats(node.address, 80, "/") is None and balancer.stats(node.address, 1, "/") is None
-    assert balancer.rows("# pxname,svname,\n\"x") is None
+    site = with_pages(data)
+    read = stats.Pages(site).reading(heartbeat.read)
+
+    def seen(host):
+        answer = read(site, site.host(host), "web")
+        return tuple(balancer.pool(side.nodes, answer, "web", host) for side in (site.live, site.standby))
+    assert (seen("blue-1"), seen("green-1")) == ((YES, NO), (NO, YES))
+    flip(data, "green-1", LIVE)
+    assert eventually(lambda: seen("green-1"), lambda p: p == (YES, NO)) == (YES, NO)
+    assert balancer.sessions(site.live.nodes, read(site, site.host("green-1"), "web"), "web", "green-1") == 0
+    data.nodes["live-2"].stop()
+    time.sleep(stats.KEPT)
+    assert seen("green-1") == (None, NO)
+
+
+def test_one_page_serves_all_instances_of_a_look(tmp_path):
+    page = b"# pxname,svname,scur,status,weight,\nweb,green-1,3,UP,1,\nweb,blue-1,0,MAINT (via x/y),1,\nweb,red-1,,DRAIN,0,\nweb,BACKEND,3,UP,1,\n"
+    with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + page]) as server:
+        node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/haproxy?stats")
+        side = sites.Balancer("live", (node,), (), stats_user="bob")
+        pages = stats.Pages(sites.Site("t", "", "", (), (), side, sites.Balancer("standby", (), ()), None))
+        words = [pages.word("lb", "web", host) for host in ("green-1", "blue-1", "red-1", "black-1")]
+        assert [(w.state, w.scur, w.weight) if w else None for w in words] == [("UP", 3, 1), ("DOWN", 0, 1), ("NOLB", None, 0), None]
+        assert len(server.requests) == 1 and server.requests[0].startswith(b"GET /haproxy?stats;csv HTTP/1.1\r\n")
+        assert b"Authorization: Basic Ym9iOg==\r\n" in server.requests[0]
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,\n\"x", "# pxname,svname,scur\nweb,green-1", "# pxname,svname,\n\0"])
+def test_what_is_no_statistics_page_proves_nothing(text):
+    with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + text.encode()]) as server:
+        node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/")
+        pages = stats.Pages(sites.Site("t", "", "", (), (), sites.Balancer("live", (node,), ()), sites.Balancer("standby", (), ()), None))
+        word = pages.word("lb", "web", "green-1")
+        assert word is None or balancer.pool((node,), Answer(balancers=(word,)), "web", "green-1") == MOVING
 
 
 def test_sanity_meets_every_instance_of_the_wave_and_judges_nobody_else(data):
@@ -255,6 +290,11 @@ DIFFERENT = {
 }
 
 
+def page(where):
+    came = exchange.ask(where, 8404, "/;csv", cap=1 << 20)
+    return stats.rows(came.body.decode())
+
+
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory):
     """{case: UP | DOWN} as an HAProxy with the documented check sees the table."""
@@ -270,7 +310,7 @@ def verdicts(tmp_path_factory):
     proxy = Haproxy(text, folder, (where, 8404))
     try:
         def checked():
-            rows = [row for row in balancer.stats(where, 8404, "/") or () if row["svname"] == "one"]
+            rows = [row for row in page(where) if row["svname"] == "one"]
             done = [row for row in rows if row["check_status"] not in ("", "INI") and not row["check_status"].startswith("*")]
             return rows if len(done) == len(TABLE) else []
         time.sleep(1.5)
@@ -302,7 +342,7 @@ def test_a_substring_check_takes_what_is_not_live_and_the_wait_for_its_pool_show
         proxy = Haproxy(text, tmp_path, (where, 8404))
         try:
             time.sleep(0.5)
-            assert balancer.shown(balancer.stats(where, 8404, "/"), "web", "green-1")[0] == YES
+            assert [row["status"] for row in page(where) if row["svname"] == "green-1"] == ["UP"]
             beat = dataclasses.replace(PLAIN, standby="not live")
             assert heartbeat.read(*place(beat, server.port), "web").state == STANDBY
             assert b"x-haproxy-server-state: up; " in b"".join(server.requests).lower()

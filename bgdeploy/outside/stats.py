@@ -1,0 +1,99 @@
+"""HAProxy's statistics page, read only, where a site grants it: who is in a node's pool, for applications that keep no send-state.
+
+What the page says is the balancer's own word at this moment, so it needs no age and holds whenever the last flip was.
+"""
+
+import base64
+import csv
+import io
+import threading
+import time
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from bgdeploy.clean import clean
+from bgdeploy.errors import Trouble
+from bgdeploy.outside import exchange
+from bgdeploy.outside.heartbeat_answer import Witness
+
+KEPT = 0.5                  # seconds for which one page serves all instances of a look
+LIMIT = 3.0
+LARGEST = 4 << 20           # bytes: 10,000 servers
+
+
+class Pages:
+    """The statistics pages of a site's balancer nodes. Thread-safe; contacts only nodes whose `stats` is set."""
+
+    def __init__(self, site):
+        self._sides = {node.name: (side, node) for side in (site.live, site.standby) for node in side.nodes if node.stats}
+        self._locks = {name: threading.Lock() for name in self._sides}
+        self._kept = {}
+
+    def reading(self, read):
+        """`heartbeat.read` with these pages' words added to what it returns; the same arguments. A node that has been heard
+        by send-state too is known by its page alone: that is the newer word."""
+        if not self._sides:
+            return read
+
+        def with_pages(site, host, component, shell=None):
+            answer = read(site, host, component, shell)
+            name = component if isinstance(component, str) else component.name
+            words = tuple(word for node in self._sides for word in [self.word(node, name, host.name)] if word)
+            heard = {word.node for word in words}
+            return replace(answer, balancers=words + tuple(w for w in answer.balancers if w.node not in heard))
+        return with_pages
+
+    def word(self, node, component, host):
+        """What this node's page says of COMPONENT/HOST (backend/server) as a Witness, or None."""
+        lines, at = self._page(node)
+        row = next((r for r in lines or () if (r["pxname"], r["svname"]) == (component, host)), None)
+        return row and _witness(node, row, time.monotonic() - at)
+
+    def _page(self, name):
+        """(rows or None, when it was read). One request a node at a time; whoever comes meanwhile gets its result."""
+        with self._locks[name]:
+            lines, at = self._kept.get(name, (None, float("-inf")))
+            if time.monotonic() - at > KEPT:
+                at = time.monotonic()
+                lines = self._read(*self._sides[name])
+                self._kept[name] = lines, at
+            return lines, at
+
+    @staticmethod
+    def _read(side, node):
+        url = urlsplit(node.stats)
+        path = ((url.path or "/") + (f"?{url.query}" if url.query else "")).removesuffix(";csv") + ";csv"
+        try:
+            headers = ()
+            if side.stats_user:
+                password = exchange.reveal(side.stats_password, f"the password of {side.stats_user}") if side.stats_password else ""
+                headers = (("Authorization", "Basic " + base64.b64encode(f"{side.stats_user}:{password}".encode()).decode()),)
+            came = exchange.ask(url.hostname or "", url.port or {"https": 443}.get(url.scheme, 80), path, scheme=url.scheme, headers=headers,
+                                ca_file=side.ca_file, limit=LIMIT, cap=LARGEST)
+        except (exchange.Lost, Trouble, ValueError):
+            return None
+        return rows(came.body.decode("utf-8", "replace")) if came.status == 200 and came.whole else None
+
+
+def rows(text):
+    """The page's lines as dicts by column name; None if this is not such a page. Pure."""
+    if not text.startswith("# pxname,svname,"):
+        return None
+    try:
+        return [row for row in csv.DictReader(io.StringIO(text[2:]), strict=True) if row.get("svname")]
+    except csv.Error:
+        return None
+
+
+def _witness(node, row, age):
+    """A line as the word it would be by send-state. MAINT and DRAIN, set by a person, are out as well: no new requests.
+
+    "UP 1/3" (going down) and "DOWN 1/2" (coming up) stand there as such; "no check" proves nothing and stays what it is.
+    """
+    state = clean(row.get("status") or "", 40)
+    word = "DOWN" if state.startswith("MAINT") else "NOLB" if state.startswith("DRAIN") else state
+    return Witness(node, f"{row['pxname']}/{row['svname']}", word, age, _count(row.get("scur")), _count(row.get("weight")), now=True)
+
+
+def _count(text):
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 16 else None
