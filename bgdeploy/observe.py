@@ -22,13 +22,11 @@ class Ports:
 
     :param look: (shell, site, host, limit=) -> chef.HostFacts. :param read: (site, host, component, shell) -> heartbeat.Answer.
     :param pool: (nodes, answer, component, host) -> yes | no | moving | None.
-    :param sessions: the same arguments -> open sessions by the balancer's own count, or None.
     """
 
     look: object
     read: object
     pool: object
-    sessions: object = None
 
 
 class Observer:
@@ -142,7 +140,7 @@ def host_seen(site, host, facts, answers, mute, ports, trouble=""):
     """What one host's answers together say. Pure.
 
     :param facts: chef.HostFacts, or None: SSH did not answer (`trouble` says why).
-    :param answers: {component: heartbeat.Answer or None}. :param ports: Ports; its `pool` and `sessions` are asked.
+    :param answers: {component: heartbeat.Answer or None}. :param ports: Ports; its `pool` is asked.
     :param mute: {component: seconds without a valid answer although its service runs}.
     :returns: model.HostSeen.
     """
@@ -176,12 +174,9 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     release = answer.version
     if release is None and facts and not component.heartbeat.detail and not component.heartbeat.version_path:
         release = installed or None         # an app without any version of its own: the package database is all there is
-    counted = answer.in_flight
-    if counted is None and sessions and component.heartbeat.in_flight == "balancer":
-        counted = sessions(site.live.nodes, answer, name, host.name)
-    return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=counted, note="; ".join(notes),
-                   since_age=answer.since_age, live_pool=pool(site.live.nodes, answer, name, host.name),
-                   standby_pool=pool(site.standby.nodes, answer, name, host.name))
+    return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight, note="; ".join(notes),
+                   since_age=answer.since_age, live_pool=ports.pool(site.live.nodes, answer, name, host.name),
+                   standby_pool=ports.pool(site.standby.nodes, answer, name, host.name))
 
 
 class _Question:
