@@ -147,7 +147,7 @@ class _Builder:
         return Heartbeat(port=part.get("port", component["port"]), detail=detail if kit else None,
                          in_flight=part.get("in_flight", "kit" if kit else "none"), headers=_pairs(part.get("headers", {})),
                          flip_headers=_pairs(part.get("flip_headers", {})), ca_file=self.path(part.get("ca_file")),
-                         token=self.secret(part, "token") or self.secret(self.data, "token"),
+                         token=self.secret(part, "token") or (None if "user" in part else self.secret(self.data, "token")),
                          password=self.secret(part, "password"), **plain)
 
     def stacks(self):
@@ -166,7 +166,8 @@ class _Builder:
                       for node, settings, _ in soundness.members(part["nodes"], ()))
         ports = tuple((c, part.get("ports", {}).get(c, self.data["components"][c]["port"])) for c in self.order)
         return Balancer(name, nodes, ports, ca_file=self.path(part.get("ca_file")),
-                        stats_password=self.secret(part, "stats_password"), **_settings(part, "scheme", "host_header", "stats_user"))
+                        stats_password=self.secret(part, "stats_password"),
+                        **_settings(part, "scheme", "host_header", "stats_user"))
 
     def repository(self):
         part = self.data.get("repository")

@@ -88,6 +88,7 @@ _ADDRESS = _text("a host name or an IP address", r"^[A-Za-z0-9_:\[][^\s,/@]*$")
 _HOST_NAME = _text("a host name", r"^[A-Za-z0-9_.-]+(:[0-9]+)?$")
 _USER = _text("a user's name", r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?$")
 _SCHEME = _choice("http", "https", default="http")
+_URL = _text("an http:// or https:// address without a password", r"^https?://[^\s/@][^\s@]*$")
 _MONGODB = r"mongodb(\+srv)?://[!-~]+"
 
 
@@ -133,7 +134,7 @@ def _balancer():
     node = _object({"address": _ADDRESS, "interval": _seconds(n.interval, low=1),
                     "fall": _whole("a whole number from 1", 1, 100, n.fall),
                     "rise": _whole("a whole number from 1", 1, 100, n.rise), "timeout": _seconds(n.timeout),
-                    "slow_start": _seconds(n.slow_start), "stats": _text("an http or https URL", r"^https?://[!-~]+$")})
+                    "slow_start": _seconds(n.slow_start), "stats": _URL})
     nodes = _either("a mapping of nodes, or a list of names", _named(_empty_too(node), "nodes"), _names("node names"))
     ports = {"type": "object", "additionalProperties": _port(), "description": "a mapping of components to ports"}
     return _object({"nodes": nodes, "ports": ports, "scheme": {**_SCHEME, "default": Balancer.scheme},
@@ -195,7 +196,7 @@ def _top():
         "name": _text(_A_NAME, NAME), "kind": _choice("site", "lab", default="site"),
         "components": _named(_component(), "components"), "order": _names("components"), "stacks": _stacks(),
         "balancers": _object({"live": _balancer(), "standby": _balancer()}, ["live", "standby"]),
-        "repository": _object({"url": _text("an http:// or https:// address without a password", r"^https?://[^\s@]+$"),
+        "repository": _object({"url": _URL,
                                "directory": _path("a folder's path"), "gpg_name": _text("a key's name"),
                                "gpg_home": _path("a folder's path")},
                               ["url"]),

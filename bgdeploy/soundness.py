@@ -5,6 +5,7 @@
 
 import re
 import zoneinfo
+from pathlib import PurePath
 
 from bgdeploy import addresses, versions
 from bgdeploy.did_you_mean import hint, nearest
@@ -127,12 +128,15 @@ def _balancers(data):
             if taken != (balancer, name, component):
                 yield where, f"{component} at {address} port {front} is where {taken[0]} node {taken[1]} has {taken[2]}", \
                     "every frontend has an address and port of its own"
-        detection = Node(name, address, **{k: v for k, v in settings.items() if k != "address"}).detection
+        detection = Node(name, address, **{k: v for k, v in settings.items() if k in _TIMING}).detection
         limit = data.get("limits", {}).get("pool", Limits.pool)
         if limit <= detection:
             where = ("limits", "pool") if "pool" in data.get("limits", {}) else path
             yield where, f"node {name} needs up to {detection:g} s to notice a flip, and limits.pool is {limit:g} s", \
                 f"set limits.pool to more than {detection:g}, or correct the node's interval, fall, rise and timeout"
+
+
+_TIMING = ("interval", "fall", "rise", "timeout")
 
 
 def _times(data):
@@ -206,6 +210,7 @@ def _secrets(data):
     for component, settings in data["components"].items():
         beat = settings.get("heartbeat", {})
         places += [(("components", component, "heartbeat"), beat, name) for name in ("token", "password")]
+    places += [(("balancers", name), part, "stats_password") for name, part in data["balancers"].items()]
     for path, part, name in places:
         if f"{name}_file" in part and f"{name}_env" in part:
             yield path + (f"{name}_env",), f"{name}_file is there too", "keep one of the two"
@@ -229,10 +234,7 @@ def _heartbeats(data):
                 if name.lower() in ("authorization", "cookie", "proxy-authorization"):
                     yield path + (key,), f"{name} is a credential, which does not belong into the inventory", \
                         "use token_file, token_env, or user with password_file"
-        password = next((key for key in ("password_file", "password_env") if key in beat), None)
-        if ("user" in beat) != bool(password):
-            yield path + (password or "user",), "user and password go together", \
-                "add the other: user, and password_file or password_env"
+        yield from _pair(beat, path, "user", "password")
         if "ca_file" in beat and beat.get("scheme") != "https":
             yield path + ("ca_file",), "is only used with scheme: https", "add that, or take it out"
         if beat.get("in_flight") == "kit" and beat.get("detail") == "none":
@@ -249,18 +251,39 @@ def _heartbeats(data):
                     "one pair of brackets marks the version; write others as (?:...)"
 
 
+def _statistics(data):
+    for name, part in data["balancers"].items():
+        path = ("balancers", name)
+        yield from _pair(part, path, "stats_user", "stats_password")
+        pages = [settings.get("stats", "") for _, settings, _ in members(part["nodes"], ())]
+        if "stats_user" in part and not any(pages):
+            yield path + ("stats_user",), "no node has a statistics page", "add stats: URL to the nodes, or take it out"
+        if "ca_file" in part and part.get("scheme") != "https" and not any(url.startswith("https:") for url in pages):
+            yield path + ("ca_file",), "is only used with scheme: https, or a stats: https://... page", "add one, or take it out"
+
+
+def _pair(part, path, user, password):
+    """A user's name and a reference to the password: both or none."""
+    found = next((key for key in (f"{password}_file", f"{password}_env") if key in part), None)
+    if (user in part) != bool(found):
+        yield path + (found or user,), "user and password go together", \
+            f"add the other: {user}, and {password}_file or {password}_env"
+
+
 def _lab(data):
     if "lab" in data and data.get("kind") != "lab":
         yield ("lab",), "is only for kind: lab", "add kind: lab, or take it out"
 
 
 _RULES = (_known_components, _used_components, _names_apart, _addresses, _balancers, _times, _floor, _store, _secrets,
-          _heartbeats, _lab)
+          _heartbeats, _statistics, _lab)
 
 
 def warnings(site):
     """What is legal, and what a person should know: a tuple of sentences."""
     said = []
+    if site.name != PurePath(site.file).stem:
+        said.append(f"{site.file}: locks and reports call this {site.name}; two inventories with one name would share them")
     if len(site.stacks) == 1:
         said.append(f"{site.file}: there is one stack, {site.stacks[0].name}: nothing else can serve while it is out")
     for component in site.components:

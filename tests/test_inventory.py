@@ -209,6 +209,12 @@ def test_one_stack_is_legal_and_warned_of(read):
     assert "floor 0 for api" in said[1]
 
 
+def test_a_copy_that_kept_its_old_name_is_warned_of(read):
+    assert soundness.warnings(read(GOOD + "name: lab\n", "prod")) == (
+        "inventories/prod.yml: locks and reports call this lab; two inventories with one name would share them",)
+    assert soundness.warnings(read(GOOD + "name: prod\n", "prod")) == ()
+
+
 def test_a_version_that_looks_like_a_pre_release_and_is_none_is_warned_of(read):
     assert "2.0.0~rc1" in soundness.warnings(read(GOOD + "versions: {web: 2.0.0_rc1}\n"))[0]
 
@@ -286,3 +292,10 @@ def test_the_schema_is_a_schema_and_takes_what_the_loader_takes():
     assert json.loads(json.dumps(document)) == document
     document["title"] = "changed"
     assert inventory.schema()["title"] == "bgdeploy inventory"
+
+
+def test_basic_authentication_takes_the_place_of_the_common_token(read):
+    text = GOOD.replace("port: 8081", "port: 8081, heartbeat: {user: deploy, password_env: API}") + "token_file: token\n"
+    api, web = read(text).components
+    assert (api.heartbeat.token, api.heartbeat.user, api.heartbeat.password) == (None, "deploy", site.Secret(env="API"))
+    assert web.heartbeat.token
