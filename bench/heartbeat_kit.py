@@ -68,8 +68,8 @@ def gunicorn(name, folder):
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "gunicorn", "-w", "2", "--threads", "4", "-b", "127.0.0.1:%d" % port, "--log-level",
-                               "error", "bench.heartbeat_kit:" + name], cwd=ROOT, env=dict(os.environ, KIT_BENCH=folder))
+    command = "%s -m gunicorn -w 2 --threads 4 -b 127.0.0.1:%d --log-level error bench.heartbeat_kit:%s"
+    server = subprocess.Popen((command % (sys.executable, port, name)).split(), cwd=ROOT, env=dict(os.environ, KIT_BENCH=folder))
     try:
         for _ in range(100):
             with contextlib.suppress(OSError):
@@ -86,8 +86,8 @@ def show(what, without, given):
     for name, times in (("without the kit", without), ("with the kit", given)):
         print("%-16s %-16s min %8.2f  median %8.2f  max %8.2f us" % (
             what, name, *(1e6 * f(times) for f in (min, statistics.median, max))))
-    print("%-16s %-16s %.2f us more, ratio %.3f (medians)" % (what, "", 1e6 * (statistics.median(given) - statistics.median(without)),
-                                                             statistics.median(given) / statistics.median(without)))
+    less, more = statistics.median(without), statistics.median(given)
+    print("%-16s %-16s %.2f us more, ratio %.3f (medians)" % (what, "", 1e6 * (more - less), more / less))
 
 
 def main():

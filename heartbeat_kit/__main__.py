@@ -15,7 +15,7 @@ from . import state
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(prog="python3 -m heartbeat_kit", description="The stored heartbeat of a component on this host.")
+    parser = argparse.ArgumentParser(prog="python3 -m heartbeat_kit", description="A component's stored heartbeat.")
     parser.add_argument("verb", choices=("read", "set", "park"))
     parser.add_argument("component")
     parser.add_argument("word", nargs="?", choices=state.WORDS)

@@ -6,6 +6,7 @@ taken only from addresses that the site named.
 
 import ipaddress
 import os
+import re
 import time
 from collections import namedtuple
 
@@ -29,7 +30,8 @@ def parse(header):
     if not state or not pairs.get("node") or not pairs.get("name"):
         return None
     sessions = pairs.get("scur", "").split("/")[0]
-    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), int(sessions) if sessions.isdigit() else None)
+    count = int(sessions) if re.match("[0-9]{1,9}$", sessions) else None
+    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), count)
 
 
 class Balancers:
@@ -103,9 +105,12 @@ def remember(board, header):
 
 def recall(board):
     """What every balancer node last said, newest first, ages in seconds."""
-    now = process.uptime()
-    return [{"node": row.key.split("\t")[0], "name": row.key.split("\t")[-1], "state": row.text, "age": round(max(0.0, now - row.at), 3),
-             "scur": None if row.number < 0 else row.number} for row in board.rows("balancers")]
+    now, said = process.uptime(), []
+    for row in board.rows("balancers"):
+        node, _, name = row.key.partition("\t")
+        said.append({"node": node, "name": name, "state": row.text, "age": round(max(0.0, now - row.at), 3),
+                     "scur": None if row.number < 0 else row.number})
+    return said
 
 
 def plain_address(text):

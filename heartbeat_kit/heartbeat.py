@@ -114,8 +114,9 @@ class Heartbeat:
         stored, workers = self.state.read(), self.board.workers()
         age = state.age(stored)
         seen = {
-            "component": self.component, "version": self.version, "start": self.start, "state": stored.word,
-            "since_age": None if age is None else round(age, 3), "by": stored.by, "why": stored.why or stored.note, "run": stored.run,
+            "component": self.component, "version": self.version, "start": self.start,
+            "state": stored.word, "since_age": None if age is None else round(age, 3),
+            "by": stored.by, "why": stored.why or stored.note, "run": stored.run,
             "in_flight": None if workers is None else sum(worker.requests for worker in workers),
             "busy": self._work(workers), "healthy": healthy, "workers": None if workers is None else len(workers),
             "balancers": recall(self.board),
@@ -138,9 +139,10 @@ class Heartbeat:
         word = request.body()[:SHORT + 1].decode("utf-8", "replace").strip()
         if word not in state.WORDS:
             return text(400, "the body must be live or standby\n")
+        header = request.header
         try:
-            self.state.set(word, by=request.header("X-Bgdeploy-By") or request.peer or "", why=request.header("X-Bgdeploy-Reason"),
-                           run=request.header("X-Bgdeploy-Run"), check=lambda: self._expected(request.header("If-Match")))
+            self.state.set(word, by=header("X-Bgdeploy-By") or request.peer, why=header("X-Bgdeploy-Reason"),
+                           run=header("X-Bgdeploy-Run"), check=lambda: self._expected(header("If-Match")))
         except Mismatch as mismatch:
             return text(412, "%s\n" % mismatch, ("ETag", self.etag))
         except state.Busy as error:

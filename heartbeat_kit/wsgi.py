@@ -66,7 +66,8 @@ def _request(environ):
             length = SHORT + 1
         return environ["wsgi.input"].read(min(length, SHORT + 1)) if length > 0 else b""
 
-    return Request(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), header, body, environ.get("REMOTE_ADDR", ""), _local(environ))
+    return Request(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), header, body, environ.get("REMOTE_ADDR") or "",
+                   _local(environ))
 
 
 def _local(environ):

@@ -68,8 +68,8 @@ class Process:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, env=dict(os.environ, **self.environment), stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=dict(os.environ, **self.environment),
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         if not eventually(self._up, bool, limit=20):
             self.stop()
             with open(self.log, errors="replace") as log:

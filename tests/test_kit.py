@@ -1,4 +1,4 @@
-"""The heartbeat kit: its state file, its command line, its start id. Shared memory: test_kit_shared.py; under servers: contract/."""
+"""The heartbeat kit: its state file, its command line, its start id."""
 
 import os
 import subprocess
@@ -22,7 +22,8 @@ class TestStateFile:
         assert kept.read().word == "standby" and "no state file" in kept.read().note
 
     @pytest.mark.parametrize("content", [
-        b"", b"\n", b"LIVE\n", b" live\n", b"live \n", b"live\r\n", b"\xef\xbb\xbflive\n", b"alive\n", b"live standby\n", b"\nlive\n", b"liv",
+        b"", b"\n", b"LIVE\n", b" live\n", b"live \n", b"live\r\n", b"\xef\xbb\xbflive\n", b"alive\n", b"live standby\n",
+        b"\nlive\n", b"liv",
         b"\0\0\0\0", b"\xff\xfe\x00l", b"l" * 10000, b"boot=x\nlive\n", b'{"state": "live"}'])
     def test_whatever_does_not_begin_with_a_known_word_is_standby(self, kept, content):
         with open(kept.file, "wb") as file:
@@ -137,8 +138,8 @@ class TestCommandLine:
         assert self.run("park", *place).stdout.startswith("standby\n")
         assert state.State(str(tmp_path / "shop")).read().word == "standby"
 
-    @pytest.mark.parametrize("arguments", [["set", "shop"], ["park", "shop", "live"], ["set", "shop", "Live"], ["read"], ["flip", "shop"],
-                                           ["read", "../etc"]])
+    @pytest.mark.parametrize("arguments", [
+        ["set", "shop"], ["park", "shop", "live"], ["set", "shop", "Live"], ["read"], ["flip", "shop"], ["read", "../etc"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -157,5 +158,6 @@ class TestStartId:
         monkeypatch.delenv("INVOCATION_ID", raising=False)
         code = ("import os; from heartbeat_kit.process import start_id; print(start_id(), flush=True)\n"
                 "if os.fork() == 0: print(start_id(), flush=True)\nelse: os.wait()")
-        starts = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout.split() for _ in range(2)]
+        runs = [subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True) for _ in range(2)]
+        starts = [run.stdout.split() for run in runs]
         assert starts[0][0] == starts[0][1] and starts[1][0] == starts[1][1] and starts[0] != starts[1]

@@ -116,7 +116,8 @@ class TestBoard:
 
 class TestSendState:
     @pytest.mark.parametrize("header, wanted", [
-        ("UP 2/3; address=10.0.0.1; port=80; name=bck/srv2; node=lb1; weight=1/2; scur=13/22; qcur=0", ("UP 2/3", "bck/srv2", "lb1", 13)),
+        ("UP 2/3; address=10.0.0.1; port=80; name=bck/srv2; node=lb1; weight=1/2; scur=13/22; qcur=0",
+         ("UP 2/3", "bck/srv2", "lb1", 13)),
         ("DOWN; name=web/green-1;node=live-1; scur=0/7", ("DOWN", "web/green-1", "live-1", 0)),
         ("NOLB; name=web/green-1; node=live-1", ("NOLB", "web/green-1", "live-1", None)),
         ("UP; name=a/b; node=n; scur=many/7", ("UP", "a/b", "n", None)),
@@ -124,7 +125,8 @@ class TestSendState:
     def test_the_state_is_the_text_before_the_first_semicolon(self, header, wanted):
         assert tuple(parse(header)) == wanted
 
-    @pytest.mark.parametrize("header", ["", ";", "UP", "UP; name=a/b", "UP; node=x", "; name=a; node=b", "name=a; node=b", "=;=;=", "UP; name=; node="])
+    @pytest.mark.parametrize("header", [
+        "", ";", "UP", "UP; name=a/b", "UP; node=x", "; name=a; node=b", "name=a; node=b", "=;=;=", "UP; name=; node="])
     def test_what_is_no_such_header_is_not_taken(self, header):
         assert parse(header) is None
 
@@ -143,7 +145,8 @@ class TestSendState:
         place = tmp_path / "balancers"
         known = Balancers(str(place))
         assert not known.known("10.0.0.1")
-        place.write_text("# ours\n10.0.0.1 live\n10.1.0.0/24 standby\nfd00::/64\nnonsense\n10.0.0.2 live # both\n10.0.0.2 standby\n")
+        place.write_text("# ours\n10.0.0.1 live\n10.1.0.0/24 standby\nfd00::/64\nnonsense\n"
+                         "10.0.0.2 live # both\n10.0.0.2 standby\n")
         assert all(known.known(a) for a in ("10.0.0.1", "::ffff:10.0.0.1", "10.1.0.200", "fd00::5", "10.0.0.2", "fd00::5%eth0"))
         assert not any(known.known(a) for a in ("10.0.0.3", "", None, "unix:", "fd01::1"))
         assert known.live("10.0.0.1") and not known.live("10.1.0.1") and not known.live("fd00::5")

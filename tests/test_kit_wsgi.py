@@ -24,6 +24,10 @@ class TestWsgi:
                            lambda status, headers, *rest: seen.update(status=status, headers=dict(headers)))
         return seen, body
 
+    def flip(self, heartbeat, **environ):
+        return self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", CONTENT_LENGTH="4",
+                         **dict({"wsgi.input": io.BytesIO(b"live")}, **environ))
+
     def in_flight(self, heartbeat):
         return json.loads(b"".join(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1]).decode())["in_flight"]
 
@@ -85,13 +89,11 @@ class TestWsgi:
         pid = in_child(child)
         os.read(ready[0], 1)
         self.call(heartbeat.wsgi(lambda environ, start: [b""]))
-        seen, body = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", HTTP_IF_MATCH=heartbeat.etag,
-                               CONTENT_LENGTH="4", **{"wsgi.input": io.BytesIO(b"live")})
+        seen, body = self.flip(heartbeat, HTTP_IF_MATCH=heartbeat.etag)
         assert seen["status"].startswith("412") and b"1.0.0-1, 2.0.0-1" in body[0]
         os.write(let_go[1], b"x")
         os.waitpid(pid, 0)
-        seen, _ = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", HTTP_IF_MATCH=heartbeat.etag,
-                            CONTENT_LENGTH="4", **{"wsgi.input": io.BytesIO(b"live")})
+        seen, _ = self.flip(heartbeat, HTTP_IF_MATCH=heartbeat.etag)
         assert seen["status"] == "200 OK"
 
     @pytest.mark.parametrize("only_on, server, allowed", [
@@ -107,8 +109,7 @@ class TestWsgi:
     def test_a_disk_that_is_full_is_told_and_the_word_stays(self, heartbeat, tmp_path, monkeypatch):
         (tmp_path / "token").write_text("t\n")
         monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        seen, body = self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", CONTENT_LENGTH="4",
-                               **{"wsgi.input": io.BytesIO(b"live")})
+        seen, body = self.flip(heartbeat)
         assert seen["status"].startswith("500") and b"No space left" in body[0] and b"now is standby" in body[0]
 
     @pytest.mark.parametrize("wrong", [{"component": "../x"}, {"component": ""}, {"after_boot": "live"}])

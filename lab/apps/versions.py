@@ -20,7 +20,7 @@ TABLE = {
 
 
 def features(version):
-    """The features of "2.0.0-1". A version that is not in the table is like the first of its kind: 1.x flat, later ones nested."""
+    """The features of "2.0.0-1". A version that is not in the table is like the first of its kind: 1.x like 1.0.0, else 2.0.0."""
     upstream = version.split(":")[-1].split("-")[0]
     return TABLE.get(upstream) or TABLE["1.0.0" if upstream.startswith(("0.", "1.")) else "2.0.0"]
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.contract.test_kit_servers import SERVERS, TOKEN
+from tests.contract.test_kit_servers import TOKEN, command
 from tests.serving import Process, ask, eventually, free_port
 
 pytestmark = pytest.mark.skipif(not shutil.which("haproxy"), reason="haproxy is not installed")
@@ -54,15 +54,16 @@ class Stack:
         port = self.ports[name] = free_port()
         kept = dict({"component": "web", "version": name, "state_dir": str(folder), "token_file": str(folder / "token"),
                      "balancers": [LIVE + " live", STANDBY + " standby"]}, **settings)
-        self.processes.append(Process(SERVERS["gunicorn"](port), {"KIT_SETTINGS": json.dumps(kept), "KIT_SICK": str(folder / "sick")},
-                                      str(folder / "log"), lambda: ask(port).status == 200))
+        environment = {"KIT_SETTINGS": json.dumps(kept), "KIT_SICK": str(folder / "sick")}
+        served = Process(command("gunicorn", port), environment, str(folder / "log"), lambda: ask(port).status == 200)
+        self.processes.append(served)
 
     def balancer(self, node, word, source, interval):
         port, file = free_port(), self.folder / (node + ".cfg")
         file.write_text(CONFIG.format(node=node, word=word, source=source, interval=interval, port=port, **self.ports))
-        process = Process(["haproxy", "-db", "-f", str(file)], {}, str(self.folder / (node + ".log")), lambda: ask(port, "/").status)
-        self.processes.append(process)
-        return port, process
+        log = str(self.folder / (node + ".log"))
+        self.processes.append(Process(["haproxy", "-db", "-f", str(file)], {}, log, lambda: ask(port, "/").status))
+        return port
 
     def flip(self, name, word):
         assert ask(self.ports[name], method="PUT", body=word, headers=TOKEN).status == 200
@@ -84,16 +85,16 @@ def test_a_flip_is_followed_by_what_each_balancer_says_of_it(stack):
     stack.instance("green")
     stack.instance("blue")
     stack.flip("green", "live")
-    live, _ = stack.balancer("lb-live", "live", LIVE, "100ms")
-    standby, _ = stack.balancer("lb-standby", "standby", STANDBY, "100ms")
+    live = stack.balancer("lb-live", "live", LIVE, "100ms")
+    standby = stack.balancer("lb-standby", "standby", STANDBY, "100ms")
     in_live, out = {"lb-live": "UP", "lb-standby": "DOWN"}, {"lb-live": "DOWN", "lb-standby": "UP"}
     for green, blue in ((in_live, out), (out, in_live)):
         stack.flip("green", "live" if green is in_live else "standby")
         stack.flip("blue", "live" if blue is in_live else "standby")
         for name, wanted in (("green", green), ("blue", blue)):
             assert eventually(lambda: stack.said(name), lambda seen: seen == wanted) == wanted
-        served = {ask(live, "/").headers["X-Version"] for _ in range(10)}, {ask(standby, "/").headers["X-Version"] for _ in range(10)}
-        assert served == (({"green"}, {"blue"}) if green is in_live else ({"blue"}, {"green"}))
+        served = [{ask(port, "/").headers["X-Version"] for _ in range(10)} for port in (live, standby)]
+        assert served == ([{"green"}, {"blue"}] if green is in_live else [{"blue"}, {"green"}])
 
 
 @pytest.mark.parametrize("guard", [True, False])
@@ -102,7 +103,7 @@ def test_a_live_that_comes_up_with_every_server_up_serves_nobody_from_a_guarded_
     for name in ("green", "blue"):
         stack.instance(name, guard=guard, guard_after=0.0)
     stack.flip("green", "live")
-    live, _ = stack.balancer("lb-live", "live", LIVE, "3s")
+    live = stack.balancer("lb-live", "live", LIVE, "3s")
     answers = Counter((answer.status, answer.headers["X-Version"]) for answer in (ask(live, "/") for _ in range(200)))
     if guard:
         assert answers == {(200, "green"): 200}

@@ -1,0 +1,33 @@
+"""python3 -m heartbeat_kit.conform --url http://HOST:PORT/heartbeat: tries the contract and prints a table.
+
+Exit: 0 the contract is kept at the level asked for, 3 it is not, 2 bad call.
+"""
+
+import argparse
+import sys
+
+from . import run, table
+from .verdict import BASIC, FULL
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(prog="python3 -m heartbeat_kit.conform", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--token-file")
+    parser.add_argument("--restart", metavar="CMD")
+    parser.add_argument("--slow", metavar="PATH")
+    parser.add_argument("--ca-file")
+    parser.add_argument("--serving", action="store_true")
+    parser.add_argument("--level", choices=(BASIC, FULL), default=BASIC)
+    given = parser.parse_args(arguments)
+    try:
+        token = open(given.token_file).readline().strip() if given.token_file else None
+        report = run(given.url, token, given.restart, given.slow, given.serving, ca_file=given.ca_file)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    print("\n".join(table(report)))
+    return 0 if report.level in (given.level, FULL) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

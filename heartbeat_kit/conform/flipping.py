@@ -1,0 +1,157 @@
+"""The part of the contract that only flipping, restarting and slow requests prove. Leaves the word as it was found."""
+
+import http.client
+import subprocess
+import threading
+import time
+
+from .reading import detail
+from .verdict import row, said, shown
+
+LOOKED_AT = 60.0            # seconds since a balancer's last word within which an instance counts as looked at
+AGREE = 24                  # requests after a flip, so that every worker is met
+BACK = 60.0                 # seconds that a restart may take
+SLOW = "--slow: a path of the application that takes seconds"
+FLIPS = ("flips", "other bodies", "flips at once", "survives a restart", "compare and set")
+
+
+def rows(probe, restart, slow, serving):
+    """All rows; where flipping is not possible or not allowed, some that say why."""
+    before = said(probe.get().body)
+    yield from _refusals(probe, before)
+    yield from _slow(probe, slow)
+    reason = _why_not(probe, before, serving)
+    if reason:
+        for check in FLIPS:
+            yield row(check, None, reason, "try an instance that serves nobody, with its token")
+        return
+    try:
+        yield from _flips(probe)
+        yield from _other_bodies(probe)
+        yield from _at_once(probe)
+        yield from _conditions(probe)
+        yield from _restart(probe, restart)
+    finally:
+        _flip(probe, before)
+
+
+def _why_not(probe, before, serving):
+    if not probe.token:
+        return "no token given"
+    if before not in ("live", "standby"):
+        return "its word is not understood"
+    heard = detail(probe).get("balancers") or []
+    near = [b.get("node") for b in heard if b.get("node") != "conform" and b.get("age", 0) < LOOKED_AT]
+    return "%s looks at it: a flip would be followed" % near[0] if near and not serving else None
+
+
+def _refusals(probe, before):
+    word = "standby" if before == "live" else "live"
+    for check, token in (("no token", None), ("wrong token", "wrong-" + "x" * 20)):
+        status = probe.put(word, token=token).status
+        changed = said(probe.get().body) != before
+        yield row(check, status in (401, 403, 429) and not changed, "%d, %s" % (status, "CHANGED" if changed else "unchanged"))
+        if changed:
+            probe.put(before, token=token)
+
+
+def _flip(probe, word, **headers):
+    """A flip; the wrong token of a moment ago may have closed the door, so a 429 is asked again."""
+    for _ in range(10):
+        answer = probe.put(word, **headers)
+        if answer.status != 429:
+            break
+        time.sleep(1)
+    return answer
+
+
+def _everywhere(probe):
+    return sorted({said(body) for body in probe.words(AGREE)})
+
+
+def _flips(probe):
+    wrong, slowest = [], 0.0
+    for word in ("live", "standby", "live", "standby"):
+        answer, heard = _flip(probe, word), _everywhere(probe)
+        slowest = max(slowest, answer.seconds)
+        if answer.status not in (200, 204) or heard != [word]:
+            wrong.append("%s: %d %s, then %s" % (word, answer.status, shown(answer.body), " and ".join(heard)[:60]))
+    yield row("flips", not wrong, "; ".join(wrong)[:200] or "four times, the slowest in %.0f ms" % (1000 * slowest))
+
+
+def _other_bodies(probe):
+    _flip(probe, "standby")
+    taken = []
+    for body in ("", "LIVE", "not live", "live standby", '{"state": "live"}', "olive"):
+        status = probe.put(body).status
+        if status < 400 or said(probe.get().body) != "standby":
+            taken.append("%r: %d" % (body, status))
+            _flip(probe, "standby")
+    yield row("other bodies", not taken, ", ".join(taken) or "refused, and nothing changed")
+
+
+def _at_once(probe):
+    answers = probe.at_once([lambda word=word: _flip(probe, word) for word in ("live", "standby") * 6])
+    lost, heard = sum(answer is None for answer in answers), _everywhere(probe)
+    yield row("flips at once", not lost and heard in (["live"], ["standby"]),
+              "12 flips, %d without an answer, then %s" % (lost, " and ".join(heard)[:60]))
+
+
+def _conditions(probe):
+    tag = detail(probe).get("etag")
+    if not tag:
+        yield row("compare and set", False, "no ETag on the detail view to compare with")
+        return
+    _flip(probe, "standby")
+    other = _flip(probe, "live", If_Match='"0.0.0-0/conform"').status
+    changed = said(probe.get().body) != "standby"
+    same = _flip(probe, "live", If_Match=tag).status
+    yield row("compare and set", other == 412 and not changed and same in (200, 204),
+              "for another process: %d, %s; for this one: %d" % (other, "CHANGED" if changed else "unchanged", same))
+
+
+def _restart(probe, command):
+    if not command:
+        yield row("survives a restart", None, "no --restart given", "--restart 'systemctl restart NAME'")
+        return
+    before, lost = detail(probe).get("start"), []
+    for word in ("live", "standby"):
+        _flip(probe, word)
+        ended = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL).returncode
+        heard = _back(probe)
+        if ended or heard != word:
+            lost.append("%s became %s (the command ended with %d)" % (word, heard or "no answer in %.0f s" % BACK, ended))
+    yield row("survives a restart", not lost, "; ".join(lost) or "live and standby")
+    if before:
+        after = detail(probe).get("start")
+        yield row("new start id", after not in (None, before), str(after))
+
+
+def _back(probe):
+    end = time.monotonic() + BACK
+    while time.monotonic() < end:
+        try:
+            return said(probe.get().body)
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.2)
+    return None
+
+
+def _slow(probe, path):
+    idle = detail(probe).get("in_flight")
+    if not path or idle is None:
+        yield row("requests in flight", None, "no detail view" if idle is None else "no --slow given", SLOW)
+        return
+    request = threading.Thread(target=lambda: probe.at_once([lambda: probe.get(path)]), daemon=True)
+    request.start()
+    time.sleep(0.3)
+    during = {detail(probe).get("in_flight") for _ in range(AGREE)} if request.is_alive() else None
+    request.join(4 * probe.timeout)
+    time.sleep(0.2)
+    after = detail(probe).get("in_flight")
+    if during is None:
+        yield row("requests in flight", None, "%s was answered at once" % path, SLOW)
+    else:
+        counted = "%s before, %s during, %s after" % (idle, " or ".join(str(count) for count in during), after)
+        yield row("requests in flight", during == {idle + 1} and after == idle, counted)

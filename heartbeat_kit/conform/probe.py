@@ -1,0 +1,81 @@
+"""Asks a running instance, in the way balancers and drivers do, and says plainly what came back. No judgement here."""
+
+import http.client
+import ssl
+import threading
+import time
+from collections import namedtuple
+from urllib.parse import urlsplit
+
+CAP = 65536                 # bytes of an answer that are read
+
+Seen = namedtuple("Seen", "status headers body seconds")
+Seen.__doc__ = """headers: lower-case names; body: bytes; seconds: from connecting to the last byte."""
+
+
+class Probe:
+    """One instance's heartbeat. Never follows a redirect, never decodes, never uses a proxy of the environment.
+
+    :param url: http(s)://HOST[:PORT]/PATH of the heartbeat.
+    :param ca_file: for https with a private CA.
+    :raises ValueError: no such URL.
+    """
+
+    def __init__(self, url, token=None, timeout=5.0, ca_file=None):
+        self.place = urlsplit(url)
+        if self.place.scheme not in ("http", "https") or not self.place.hostname:
+            raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
+        self.path, self.token, self.timeout = self.place.path or "/", token, timeout
+        self.tls = ssl.create_default_context(cafile=ca_file) if self.place.scheme == "https" else None
+
+    def get(self, path=None, method="GET", host="heartbeat", old=False, **headers):
+        """:param host: the Host header, None for none. :param old: speak HTTP/1.0. :raises OSError, http.client.HTTPException:"""
+        return self._ask(method, path or self.path, None, host, old, headers)
+
+    def put(self, word, token=True, **headers):
+        """:param token: True for the right one, None for none, else what to send instead."""
+        if token:
+            headers["Authorization"] = "Bearer %s" % (self.token if token is True else token)
+        return self._ask("PUT", self.path, word.encode(), "heartbeat", False, headers)
+
+    def words(self, count):
+        """The trimmed answers of `count` requests over connections of their own, in the order they came."""
+        return [self.get().body.strip() for _ in range(count)]
+
+    def at_once(self, calls):
+        """Make calls in threads of their own; return their results, None for one without an answer."""
+        results = [None] * len(calls)
+
+        def run(index, call):
+            try:
+                results[index] = call()
+            except (OSError, http.client.HTTPException):
+                pass
+        threads = [threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(calls)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(4 * self.timeout)
+        return results
+
+    def _ask(self, method, path, body, host, old, headers):
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        more = {"context": self.tls} if self.tls else {}
+        connection = kind(self.place.hostname, self.place.port, timeout=self.timeout, **more)
+        if old:
+            connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"
+        began = time.monotonic()
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            if host:
+                connection.putheader("Host", host)
+            for name, value in headers.items():
+                connection.putheader(name.replace("_", "-"), value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            content, given = answer.read(CAP), {name.lower(): value for name, value in answer.getheaders()}
+            return Seen(answer.status, given, content, time.monotonic() - began)
+        finally:
+            connection.close()

@@ -1,0 +1,110 @@
+"""The part of the contract that reading proves. Nothing is changed."""
+
+import http.client
+import json
+
+from .verdict import row, said, shown
+
+ASKED = 100                 # requests for speed and agreement
+CHEAP = 0.05                # seconds that 99 of 100 answers may take
+KEYS = {"version": str, "start": str, "state": str, "since_age": (int, float, type(None)), "in_flight": int, "healthy": bool,
+        "balancers": list}
+FORGED = "UP; address=127.0.0.1; port=1; name=conform/conform; node=conform; weight=1/1; scur=0/0; qcur=0"
+
+
+def rows(probe):
+    """All rows, the first of which says whether it answers at all."""
+    try:
+        seen = probe.get()
+    except (OSError, http.client.HTTPException) as error:
+        return [row("answers", False, "no answer: %s" % (error or type(error).__name__))]
+    return [row("answers", True, "%d in %.0f ms" % (seen.status, 1000 * seen.seconds)), *_word(seen), *_headers(seen),
+            *_other_ways(probe, seen), *_many(probe), *_detail(probe, seen)]
+
+
+def detail(probe):
+    """The detail view as a dict with its ETag as `etag`; {} where there is none."""
+    seen = probe.get(probe.path + "/detail")
+    try:
+        found = json.loads(seen.body.decode()) if seen.status == 200 else None
+    except ValueError:
+        found = None
+    return dict(found, etag=seen.headers.get("etag")) if isinstance(found, dict) else {}
+
+
+def _word(seen):
+    """Exactly what a strict check takes: 200, and ^live\\s*$ or ^standby\\s*$."""
+    if 300 <= seen.status < 400:
+        place = seen.headers.get("location", "?")
+        yield row("the word", False, "redirected to %s" % place, "answer at this path, or name the other one")
+    elif seen.status == 503:
+        yield row("the word", None, "503 %s: it says that it is sick" % shown(seen.body), "try again when it is well")
+    else:
+        good = seen.status == 200 and seen.body.rstrip(b"\r\n ") in (b"live", b"standby")
+        yield row("the word", good, "%d %s" % (seen.status, shown(seen.body)))
+
+
+def _headers(seen):
+    kind, length = seen.headers.get("content-type", "no Content-Type"), seen.headers.get("content-length")
+    coding, kept = seen.headers.get("content-encoding", "identity"), seen.headers.get("cache-control", "no Cache-Control")
+    yield row("plain text", kind.split(";")[0].strip().lower() == "text/plain", kind)
+    yield row("length", length in (None, str(len(seen.body))), "%s said, %d came" % (length or "none", len(seen.body)))
+    yield row("not compressed", coding == "identity", coding)
+    yield row("not cached", "no-store" in kept, kept)
+
+
+def _other_ways(probe, seen):
+    head = probe.get(method="HEAD").status
+    yield row("HEAD", head == seen.status, str(head))
+    hosts = (probe.place.netloc, "heartbeat")           # balancers send an address or a word of theirs
+    refused = [host for host in hosts if probe.get(host=host).status != seen.status]
+    yield row("any Host", not refused, "refused: %s" % ", ".join(refused) if refused else ", ".join(hosts))
+    try:
+        old = probe.get(host=None, old=True).status     # what HAProxy's plain `option httpchk` sends
+    except (OSError, http.client.HTTPException) as error:
+        old = "no answer: %s" % error
+    yield row("HTTP/1.0", old == seen.status, str(old))
+
+
+def _many(probe):
+    answers = [probe.get() for _ in range(ASKED)]
+    spent = sorted(answer.seconds for answer in answers)[ASKED * 99 // 100 - 1]
+    different = {(answer.status, said(answer.body)) for answer in answers}
+    yield row("cheap", spent <= CHEAP, "99 of 100 within %.1f ms" % (1000 * spent))
+    yield row("workers agree", len(different) == 1, "%d requests, answers: %s" % (ASKED, sorted(different)[:3]))
+
+
+def _detail(probe, seen):
+    found = detail(probe)
+    if not found:
+        yield row("detail view", False, "no JSON object at %s/detail" % probe.path)
+        return
+    wrong = [key for key, kind in sorted(KEYS.items()) if not isinstance(found.get(key, ()), kind)]
+    if wrong:
+        yield row("detail view", False, "missing, or of another kind: %s" % ", ".join(wrong))
+        return
+    yield row("detail view", True, "version %s" % found["version"])
+    agrees = found["state"] == said(seen.body) or not found["healthy"]
+    yield row("detail agrees", agrees, "%s and %s" % (found["state"], shown(seen.body)))
+    yield row("ETag", found["etag"] == '"%s/%s"' % (found["version"], found["start"]), str(found["etag"]))
+    starts = {str(detail(probe).get("start")) for _ in range(20)}
+    yield row("one start id", len(starts) == 1 and bool(found["start"]), ", ".join(sorted(starts))[:120])
+    if found["since_age"] is None:
+        yield row("standby by default", found["state"] == "standby", "nothing is stored, and it says %s" % found["state"])
+    yield from _own_requests(probe, found["in_flight"])
+    yield from _balancers(probe)
+
+
+def _own_requests(probe, idle):
+    counts = [answer.get("in_flight") for answer in probe.at_once([lambda: detail(probe)] * 8) if answer]
+    most = max(counts, key=lambda count: count or 0, default=None)
+    yield row("own requests", most == 0 if idle == 0 else None, "%s in flight while eight asked" % most)
+
+
+def _balancers(probe):
+    probe.get(X_Haproxy_Server_State=FORGED)
+    heard = detail(probe).get("balancers") or []
+    believed = any(b.get("node") == "conform" for b in heard)
+    yield row("forged state", None if believed else True, "a header from here was %sbelieved" % ("" if believed else "not "))
+    known = ["%s says %s" % (b.get("node"), b.get("state")) for b in heard if b.get("node") != "conform"]
+    yield row("balancers heard", bool(known) or None, ", ".join(known)[:160] or "none has said anything")
