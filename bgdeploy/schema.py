@@ -5,7 +5,7 @@ dataclasses, so that they stand in one place. `format: version` marks text that 
 """
 
 from bgdeploy.model import Limits, Policy
-from bgdeploy.site import Balancer, Chef, Heartbeat, Host, Node, SanityCheck, Ssh
+from bgdeploy.site import Balancer, Chef, Heartbeat, Node, SanityCheck, Ssh
 
 _A_NAME = "a name of letters, digits, '.', '_' and '-' that begins with a letter or digit"
 NAME = r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
