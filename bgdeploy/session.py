@@ -1,0 +1,369 @@
+"""One invocation that acts: the lock, the run that it opens or joins, the drive, the reports. No rules here."""
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+
+from bgdeploy import goals, records, report
+from bgdeploy.acts import Acts
+from bgdeploy.drive import Interrupt, Ports, drive
+from bgdeploy.errors import NoAnswer, Refused
+from bgdeploy.journal import Journal, monotonic_clock, new_id, read
+from bgdeploy.memory import fold
+from bgdeploy.model import Goal, Result
+from bgdeploy.observe import Observer, Ports as LookPorts
+from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, packages, ssh, store, watch
+from bgdeploy.prove import failed, floor as default_floor
+
+LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
+GRACE = 1.5         # seconds that acts under way get after an interruption
+ASKED_TO_STOP = "stop"
+
+
+class Session:
+    """The open connections of one invocation. Use as a context; nothing is contacted before the first call.
+
+    :param state: the folder of runs (BGDEPLOY_STATE, or .bgdeploy beside tasks.py).
+    """
+
+    def __init__(self, site, console, environ=os.environ):
+        self.site, self.console, self.environ = site, console, environ
+        self.state = environ.get("BGDEPLOY_STATE") or os.path.join(site.base, ".bgdeploy")
+        self.shell = ssh.Shell(site)
+        self.clock = monotonic_clock()
+        self.observer = Observer(site, self.shell, LookPorts(chef.look, heartbeat.read, balancer.pool), now=self.clock)
+        self.interrupt = Interrupt()
+        self._store = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.observer.close()
+        self.shell.close()
+        if self._store:
+            self._store.close()
+
+    @property
+    def store(self):
+        if self._store is None:
+            self._store = store.open_store(self.site, self.shell)
+        return self._store
+
+    def look(self):
+        return self.observer.look()
+
+    def runs(self, most=200):
+        """[(id, events)] of the last runs of this inventory, oldest first; where the store is shared, also other machines'."""
+        folder = os.path.join(self.state, "runs")
+        ids = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found = {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
+        if self.site.store and self.site.store.startswith("mongodb"):
+            for run in self.store.runs()[-most:]:
+                if run not in found:
+                    found[run] = self.store.events(run)
+        return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
+
+    def by(self):
+        who = lease.myself()
+        return {"user": who["who"], "host": who["host"], "pid": who["pid"], "build_url": who["build_url"]}
+
+    def folder(self, run):
+        return os.path.join(self.state, "runs", run)
+
+
+def open_runs(runs):
+    """[(id, events)] of runs that are open, newest last."""
+    return [(run, events) for run, events in runs if records.is_open(events)]
+
+
+def pursue(session, asked, options):
+    """Take the lock, build the goal from what is seen, open or join a run, drive it, write its reports.
+
+    :param asked: goals.Asked. :param options: dict of what else was typed: reason, wait, floor, exclude {host: reason},
+        untested, override_hours, confirm (callable plan -> bool, or None), ask (callable Ask -> choice or None).
+    :returns: (End, run id), or (None, None) if a person said no to the plan.
+    :raises Trouble: refused before anything was done.
+    """
+    run = new_id()
+    grip = take_lock(session, asked, run, options)
+    try:
+        with catching(session.interrupt):
+            return locked(session, asked, options, run, grip)
+    finally:
+        if grip:
+            grip.release()
+
+
+def take_lock(session, asked, run, options):
+    holder = {"run": run, "task": asked.task, "why": options.get("reason")}
+    if asked.task != "back":
+        return session.store.take(holder, wait=options.get("wait") or 0.0, say=session.console.line).keep()
+    try:        # `back` asks a running driver to stop, then takes over; with the store down it acts without, and says so
+        current = session.store.holder()
+        if current and not current.get("expired"):
+            session.store.remember(ASKED_TO_STOP, {"pid": current.get("pid"), "host": current.get("host"), "by": session.by()["user"]})
+            session.console.line(f"asked {current['text']} to stop")
+            until = time.monotonic() + 5
+            while time.monotonic() < until and session.store.holder():
+                time.sleep(0.1)
+        return session.store.take(holder, over=True, say=session.console.line).keep()
+    except NoAnswer as e:
+        session.console.line(f"the store is down ({e.sentence}); going back without the lock")
+        return None
+
+
+def locked(session, asked, options, run, grip):
+    site, console = session.site, session.console
+    seen = session.look()
+    runs = session.runs()
+    history = [events for _, events in runs]
+    open_ones = open_runs(runs)
+    joined = joins(asked, open_ones)
+    revision, cookbooks = chef.revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
+    known = goals.Known(site, seen, tuple(history), cached(lambda c: packages.available(site, site.component(c).package)), console.line,
+                        joined[1] if joined else None, revision, options.get("migrated", ()))
+    if asked.task == "resume":
+        run, events = joined
+        goal = Goal.from_json(records.goal_of(events))
+    else:
+        goal = goals.goal(asked, known)
+        supersede(session, asked, goal, seen, open_ones, joined)
+    policy = policy_of(site, options)
+    if options.get("confirm") and not options["confirm"](goal, seen, policy):
+        return None, None
+    run = joined[0] if joined else run
+    journal = Journal(session.folder(run), session.clock, [console.event])
+    if session.site.store and session.site.store.startswith("mongodb"):
+        journal.tellers.append(lambda event: copied(session, run, event))
+    begin(session, journal, asked, goal, seen, options, joined, policy)
+    watcher = watch.Watch(site).start()
+    acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None, options.get("migrate"))
+    journal.tellers.append(lambda event: collect(session, run, event))
+    ports = Ports(
+        look=lambda: session.observer.look(LOOK), act=lambda do, s, n: interruptible(acts(do, s, n), do, session.interrupt),
+        lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
+        told=lambda: told(session), hook=lambda name, step: hook(site, run, asked, name, step),
+        say=lambda wait, seconds: console.line(f"still waiting ({seconds:.0f} s): {wait.why}"),
+        watched=watcher.stop)
+    try:
+        return drive_and_ask(session, goal, policy, journal, ports, options), run
+    finally:
+        watcher.stop()
+        journal.close()
+        write_reports(session, run, journal.events)
+
+
+def drive_and_ask(session, goal, policy, journal, ports, options):
+    """On a terminal a question is asked at once; the answer is journalled and the drive goes on."""
+    while True:
+        end = drive(goal, policy, journal, ports, session.interrupt, session.site.accept)
+        choice = options["ask"](end.step) if end.outcome == "waiting" and options.get("ask") else None
+        if choice is None:
+            return end
+        journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts), by=session.by())
+        if choice == "stop":
+            journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
+            return replace(end, outcome="stopped", exit_code=4, why="a person said stop")
+        journal.write("joined", by=session.by(), task=options.get("task"))
+
+
+def joins(asked, open_ones):
+    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest."""
+    if asked.task == "resume":
+        if not open_ones:
+            raise Refused("there is no open run here", "invoke status, or the deploy command again: it reaches the same end")
+        return open_ones[-1]
+    if asked.task == "back":
+        return open_ones[-1] if open_ones else None
+    if asked.task in records.PARTIAL + ("live",):
+        mine = [(run, events) for run, events in open_ones if asked.stack in {w["stack"] for w in records.goal_of(events)["wants"]}]
+        return mine[-1] if mine else None
+    return None
+
+
+def supersede(session, asked, goal, seen, open_ones, joined):
+    """A new deploy, rollout or rollback over an open run: only if it takes on every stack that the run has out of LIVE."""
+    if asked.task not in ("deploy", "rollout", "rollback"):
+        return
+    mine = {w.stack for w in goal.wants}
+    for run, events in open_ones:
+        out = records.taken_out(events, seen) - mine
+        if out:
+            raise Refused(f"run {run} is open and has {', '.join(sorted(out))} out of LIVE", f"invoke resume, or invoke back --stack {sorted(out)[0]}")
+    for run, _ in open_ones:
+        journal = Journal(session.folder(run), session.clock)
+        journal.write("ended", outcome="superseded", exit_code=0, why=f"superseded by {asked.task}", next=[], seen=None)
+        journal.close()
+
+
+def policy_of(site, options):
+    policy = site.policy
+    if options.get("floor") is not None:
+        policy = replace(policy, floor=(("*", options["floor"]),))
+    return replace(policy, closed=()) if options.get("override_hours") else policy
+
+
+def begin(session, journal, asked, goal, seen, options, joined, policy):
+    said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
+    typed = {k: options[k] for k in ("exclude", "floor", "override_hours", "untested") if options.get(k) is not None}
+    if asked.task == "resume":
+        journal.write("resumed", **said)
+        forgive(journal, seen)
+    elif joined:
+        journal.write("joined", **said, goal=goal.to_json(), options=typed)
+    else:
+        first = next((w.release for w in goal.wants if w.release), None)
+        journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(), options=typed,
+                      versions=dict(first.versions) if first else {}, seen=seen.to_json())
+    names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
+    if goal.only == "live":
+        journal.write("forgave", hosts=names, why="typed by hand")
+    if goal.only == "sanity":
+        journal.write("forgave", hosts=names, sanity=True, why="asked for again")
+    if options.get("untested"):
+        journal.write("untested", hosts={n: seen.host(n).started for n in names if seen.host(n).started}, reason=options["untested"])
+    if options.get("floor") is not None:
+        usual = default_floor(seen, session.site.policy)
+        if any(options["floor"] < n for n in usual.values()):
+            journal.write("warned", key="floor", text=f"the floor was lowered to {options['floor']} for this run ({options.get('reason') or 'no reason given'})")
+    if options.get("override_hours"):
+        journal.write("warned", key="hours", text=f"closed hours were overridden: {options['override_hours']}")
+
+
+def forgive(journal, seen):
+    """`resume` gives every failure of before another try."""
+    memory = fold(journal.events)
+    hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events)] if w and failed(h, w, memory)}
+    hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
+    journal.write("forgave", hosts=sorted(hosts), why="resume")
+
+
+def told(session):
+    """Somebody asked this driver to stop, or None. A silent store asks for nothing."""
+    try:
+        wish = session.store.recall(ASKED_TO_STOP)
+        if wish and wish.get("pid") == os.getpid():
+            session.store.forget(ASKED_TO_STOP)
+            return f"{wish.get('by')} asked this run to stop: invoke back was typed"
+    except NoAnswer:
+        pass
+    return None
+
+
+def copied(session, run, event):
+    """The shared store gets each event after the local fsync; a silent store costs the copy, never the run."""
+    try:
+        session.store.append(run, event)
+    except NoAnswer as e:
+        session.console.line(f"the store did not take event {event['n']}: {e.sentence}")
+
+
+def collect(session, run, event):
+    """After a converge the host's full Chef output is fetched into the run's folder (0600)."""
+    if event["kind"] != "waited" or event["wait"] != "chef":
+        return
+    for name in event["hosts"]:
+        folder = os.path.join(session.folder(run), "hosts", name)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        try:
+            host = session.site.host(name)
+            facts = chef.look(session.shell, session.site, host, limit=LOOK)
+            with open(os.open(os.path.join(folder, "chef.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+                offset, piece = 0, b"-"
+                while piece and facts.job and offset < 64 << 20:
+                    piece, offset = chef.output(session.shell, session.site, host, facts.job.run, offset)
+                    f.write(piece)
+        except (NoAnswer, Refused, OSError) as e:
+            session.console.line(f"{name}: Chef's full output could not be fetched: {e}")
+
+
+def hook(site, run, asked, name, step):
+    facts = {"run": run, "env": site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "", "hosts": ",".join(getattr(step, "hosts", ()) or ()),
+             "step": getattr(step, "step", "") or "", "why": getattr(step, "why", "") or ""}
+    ended = hooks.run(site, name, facts)
+    return ended.outcome, ended.detail
+
+
+def interruptible(results, do, interrupt):
+    """Results of an act as they come; after an interruption what has not ended is unknown, so that the driver can end in time."""
+    came, missing = queue.Queue(), set(do.hosts)
+
+    def work():
+        try:
+            for result in results:
+                came.put(result)
+        except Exception as e:      # a bug in a port must not leave the loop waiting for ever
+            came.put(e)
+        came.put(None)
+    threading.Thread(target=work, name=f"act {do.step}", daemon=True).start()
+    patience = None
+    while True:
+        try:
+            result = came.get(timeout=0.1)
+        except queue.Empty:
+            if interrupt.wanted:
+                patience = patience or time.monotonic() + GRACE
+                if time.monotonic() > patience:
+                    yield from (Result(name, "unknown", "interrupted before its answer came") for name in sorted(missing))
+                    return
+            continue
+        if result is None:
+            return
+        if isinstance(result, Exception):
+            raise result
+        missing.discard(result.host)
+        yield result
+
+
+class catching:
+    """Within this, SIGTERM, SIGINT and SIGHUP only note that they came; nothing is done in a handler, a second one is survived."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def __init__(self, interrupt):
+        self.interrupt, self.before = interrupt, {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self.before[number] = signal.signal(number, self.noted)
+        return self
+
+    def noted(self, number, frame):
+        self.interrupt.wanted = self.interrupt.wanted or signal.Signals(number).name
+
+    def __exit__(self, *_):
+        if self.interrupt.wanted:
+            return          # stay deaf: the process is about to end and must not be cut while it cleans up
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def write_reports(session, run, events):
+    """result.json, junit.xml and report.html of a run, each whole or not at all; a full disk costs the report only."""
+    texts = {"result.json": lambda: json.dumps(report.result(events), indent=1, ensure_ascii=False) + "\n",
+             "junit.xml": lambda: report.junit(events), "report.html": lambda: report.html(events)}
+    for name, make in texts.items():
+        path = os.path.join(session.folder(run), name)
+        try:
+            with open(path + ".new", "w", encoding="utf-8") as f:
+                f.write(make())
+            os.replace(path + ".new", path)
+        except OSError as e:
+            print(f"{path} could not be written: {e.strerror}", file=sys.stderr)
+
+
+def cached(function):
+    known = {}
+
+    def ask(key):
+        if key not in known:
+            known[key] = function(key)
+        return known[key]
+    return ask

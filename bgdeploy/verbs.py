@@ -1,0 +1,382 @@
+"""What each task does between the words that were typed and the exit code. No rules of the ladder, no connections of its own."""
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+
+from invoke import Exit
+
+from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions
+from bgdeploy.console import Console
+from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
+from bgdeploy.model import Ask, Do, Done, Stop
+from bgdeploy.outside import balancer, chef, packages
+from bgdeploy.prove import floor as floor_of
+
+BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WAIT = 3600.0       # seconds that --wait waits for somebody else's automatic lock
+
+
+def verb(function):
+    """Every end of a task is an exit code, and every Trouble one sentence; a bug names the file of its traceback."""
+    def run(*words, **options):
+        console = Console(json=bool(options.get("json")))
+        code = 1
+        try:
+            code = function(console, *words, **options) or 0
+        except Trouble as trouble:
+            console.trouble(trouble)
+            code = trouble.exit_code
+        except KeyboardInterrupt:
+            console.line("interrupted before anything was begun")
+            code = 5
+        except BrokenPipeError:
+            code = 0
+        except Exit:
+            raise
+        except Exception:
+            with tempfile.NamedTemporaryFile("w", prefix="bgdeploy-bug-", suffix=".txt", delete=False) as f:
+                traceback.print_exc(file=f)
+            console.line(f"a bug in bgdeploy: {sys.exc_info()[1].__class__.__name__}; its traceback is in {f.name}")
+        raise Exit(code=code)
+    return run
+
+
+def open_site(env, lab=True):
+    """The inventory that was meant; an inventory of lab kind takes this process into its control network."""
+    site = inventory.load(call.env(env, BASE), BASE)
+    if site.lab is not None and lab:
+        from lab import lab as data_centre
+        data_centre.enter(site)
+    return site
+
+
+@verb
+def act(console, task, stack=None, hosts=None, version=None, component=None, older=False, first=None, migrate=False, name=None, list=False,
+        untested=None, why_run=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
+        override_hours=None, yes=False):
+    """deploy, rollout, rollback, back, resume, migrate and the steps by hand."""
+    site = inventory.load(call.env(env, BASE), BASE)
+    asked = goals.Asked(
+        task, stack=None if task in ("rollout", "resume", "migrate") else call.maybe_stack(stack, site, "--stack") if task == "rollback" else call.stack(stack, site),
+        hosts=call.hosts(hosts, site, stack), only=call.components(component, site), first=call.maybe_stack(first, site), older=older,
+        versions=call.versions(version, site, call.components(component, site)), migration=migration(site, name) if migrate or task == "migrate" else None)
+    why = call.reason(reason)
+    options = {"task": task, "reason": why, "wait": WAIT if wait else 0.0, "floor": call.whole(floor, "--floor"),
+               "exclude": dict(call.excluded(exclude or None, reason, site)) or None,
+               "override_hours": call.reason(override_hours, "--override-hours"), "untested": call.reason(untested, "--untested")}
+    if asked.migration and list:
+        return show_migration(console, site, asked.migration)
+    asking = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and not no_input and not json
+    if asking:
+        options["ask"] = lambda question: ask(console, question)
+    if site.confirm and asking and not yes and task in ("deploy", "rollout", "rollback", "migrate"):
+        options["confirm"] = lambda goal, seen, policy: confirm(console, goal, seen, policy)
+    site = open_site(env)
+    if why_run:
+        return rehearse(console, site, asked)
+    with sessions.Session(site, console) as session:
+        console.on_gone = lambda: setattr(session.interrupt, "wanted", session.interrupt.wanted or "output gone")
+        if asked.migration:
+            from bgdeploy.outside import migrations
+            options["migrate"] = lambda: migrations.act(site, asked.migration, session)
+        end, run = sessions.pursue(session, asked, options)
+        if end is None:
+            console.line("nothing was done")
+            return 0
+        events = sessions.read(os.path.join(session.folder(run), "journal.jsonl"))
+        console.ended(events, os.path.relpath(session.folder(run), os.getcwd()))
+        if json:
+            from bgdeploy import report
+            console.document(report.result(events))
+    if end.exit_code == 5:
+        console.flush()
+        os._exit(5)     # threads that still wait for a host must not hold the process past what an abort leaves it
+    return end.exit_code
+
+
+def migration(site, name):
+    from bgdeploy.outside import migrations
+    return migrations.find(site, name)
+
+
+def show_migration(console, site, wanted):
+    from bgdeploy.outside import migrations
+    open_site(site.name)
+    for line in migrations.describe(site, wanted):
+        console.line(line)
+    return 0
+
+
+def ask(console, question):
+    """On a terminal: one of the choices; end of input means that nobody answers now."""
+    console.line(question.why)
+    while True:
+        try:
+            word = input(f"{' | '.join(question.choices)}? ").strip()
+        except (EOFError, KeyboardInterrupt):
+            return None
+        if word in question.choices:
+            return word
+
+
+def confirm(console, goal, seen, policy):
+    console.plan(planning.plan(goal, seen, policy, time.time()))
+    try:
+        return input("go on? (yes/no) ").strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False
+
+
+def rehearse(console, site, asked):
+    """`converge --why-run`: what Chef says it would do, on hosts as they are. Changes nothing; takes nothing out."""
+    with sessions.Session(site, console) as session:
+        for host in site.stack(asked.stack).hosts:
+            if not asked.hosts or host.name in asked.hosts:
+                console.line(chef.why_run(session.shell, site, host))
+    return 0
+
+
+@verb
+def plan(console, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False, env=None, json=False):
+    site = inventory.load(call.env(env, BASE), BASE)
+    task = "rollout" if stack is None else "deploy"
+    asked = goals.Asked(task, stack=call.maybe_stack(stack, site, "--stack"), hosts=call.hosts(hosts, site, stack), first=call.maybe_stack(first, site),
+                        only=call.components(component, site), versions=call.versions(version, site, call.components(component, site)), older=older)
+    lowered = call.whole(floor, "--floor")
+    site = open_site(env)
+    with sessions.Session(site, console) as session:
+        seen, runs = session.look(), session.runs()
+        revision = chef.revision(os.path.join(site.base, site.chef.path))[0] if site.chef.cookbooks == "local" else ""
+        known = goals.Known(site, seen, tuple(e for _, e in runs), sessions.cached(lambda c: packages.available(site, site.component(c).package)),
+                            console.line, None, revision)
+        goal = goals.goal(asked, known)
+        steps = planning.plan(goal, seen, sessions.policy_of(site, {"floor": lowered}), seen.at)
+    console.plan(steps)
+    acts = [s for s in steps if isinstance(s, Do)]
+    if json:
+        console.document({"env": site.name, "task": task, "goal": goal.to_json(), "steps": [described(s) for s in steps]})
+    if isinstance(steps[-1], Stop):
+        return 3
+    return 10 if exit_code and acts else 0
+
+
+def described(step):
+    fields = {"kind": type(step).__name__.lower(), "why": step.why}
+    for name in ("step", "stack", "hosts", "gate", "choices", "next_command"):
+        if hasattr(step, name):
+            fields[name] = getattr(step, name)
+    if isinstance(step, Do):
+        fields["release"] = step.release.id if step.release else None
+    if not isinstance(step, (Do, Done, Stop, Ask)):
+        fields["wait"] = step.kind
+    return fields
+
+
+@verb
+def status(console, env=None, json=False):
+    from bgdeploy import status as verdicts
+    site = open_site(env)
+    with sessions.Session(site, console) as session:
+        seen = session.look()
+        serving = {c.name: balancer.who(site, site.live, c, 6) for c in site.components}
+        lock, hold, notes = None, None, []
+        try:
+            lock, hold = session.store.holder(), session.store.held()
+        except (NoAnswer, Refused) as e:
+            notes.append(f"the store does not answer: {e.sentence}")
+        runs = sessions.open_runs(session.runs())
+        run, excluded = None, {}
+        if runs:
+            name, events = runs[-1]
+            began, end = records.last(events, "began"), records.last(events, "ended")
+            run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"), "next": (end or {}).get("next") or ["invoke resume"]}
+            from bgdeploy.memory import fold
+            excluded = fold(events).excluded
+        document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
+        if json:
+            console.document(document)
+        else:
+            console.seen_table(document)
+        for note in notes:
+            console.line(note)
+    return verdicts.exit_code(document)
+
+
+@verb
+def check(console, env=None, json=False):
+    from bgdeploy import check as preflight
+    site = open_site(env)
+    with sessions.Session(site, console) as session:
+        rows = preflight.check(site, session)
+    console.checks(rows)
+    if json:
+        console.document({"env": site.name, "checks": [row._asdict() for row in rows]})
+    return 3 if any(row.outcome == "fail" for row in rows) else 0
+
+
+@verb
+def answer(console, run=None, choice=None, reason=None, env=None, json=False):
+    site = inventory.load(call.env(env, BASE), BASE)
+    wanted, why = call.run(run), call.reason(reason)
+    with sessions.Session(site, console) as session:
+        found = {name: events for name, events in sessions.open_runs(session.runs())}
+        name = wanted or (max(found) if found else None)
+        if name not in found:
+            raise Refused(f"run {name} is not open" if name else "no run is open", "invoke history")
+        asked = records.last(found[name], "asked", "answered", "ended", "doing")
+        question = records.last(found[name], "asked")
+        if choice is None and question:
+            raise BadInput(f"--choice is missing; run {name} asks {'|'.join(question['choices'])}")
+        allowed = tuple((question or {}).get("choices") or ()) + ("stop",)
+        word = call.choice(choice, tuple(dict.fromkeys(allowed)))
+        if word != "stop" and (asked is None or question is None):
+            raise Refused(f"run {name} asks nothing", "invoke status")
+        if question and word != "stop" and session.clock() - question["at"] > site.policy.gate_expiry:
+            raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
+        session.store.take({"run": name, "task": "answer"}).release()      # no driver may be running
+        journal = sessions.Journal(session.folder(name), session.clock, [console.event])
+        journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
+                      hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
+        if word == "stop":
+            journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
+        journal.close()
+        sessions.write_reports(session, name, journal.events)
+    console.line(f"run {name}: {word}" + ("" if word == "stop" else "; next: invoke resume"))
+    return 0
+
+
+@verb
+def hold(console, reason=None, env=None, json=False):
+    site = open_site(env)
+    if reason is None:
+        raise BadInput("--reason is missing; say why nobody may deploy")
+    why = call.reason(reason)
+    with sessions.Session(site, console) as session:
+        session.store.hold(why, session.by()["user"])
+    console.line(f"{site.name} is frozen: {why}; invoke unhold ends it")
+    return 0
+
+
+@verb
+def unhold(console, env=None, json=False):
+    site = open_site(env)
+    with sessions.Session(site, console) as session:
+        was = session.store.unhold()
+    console.line(f"the freeze of {was['by']} is over: {was['reason']}" if was else "nothing was frozen")
+    return 0
+
+
+@verb
+def unlock(console, env=None, json=False):
+    site = open_site(env)
+    with sessions.Session(site, console) as session:
+        was = session.store.unlock(console.line)
+    console.line(f"removed the lock of {was}" if was else "there was no lock")
+    return 0
+
+
+@verb
+def history(console, last=None, env=None, json=False):
+    from bgdeploy import report
+    site = inventory.load(call.env(env, BASE), BASE)
+    most = call.whole(last, "--last", 1) or 20
+    with sessions.Session(site, console) as session:
+        rows = report.history([events for _, events in session.runs()][-most:])
+    if json:
+        console.document(rows)
+    else:
+        console.history(rows)
+    return 0
+
+
+@verb
+def report(console, run=None, format=None, env=None, json=False):
+    from bgdeploy import report as reports
+    site = inventory.load(call.env(env, BASE), BASE)
+    kind = call.choice("json" if json else format or "md", ("html", "md", "json", "junit"), "--format")
+    wanted = call.run(run)
+    with sessions.Session(site, console) as session:
+        runs = dict(session.runs())
+    name = wanted or (max(runs) if runs else None)
+    if name not in runs:
+        raise BadInput(f"--run: there is no run {name}; invoke history lists them" if name else "there is no run yet")
+    events = runs[name]
+    if kind == "json":
+        console.document(reports.result(events))
+    else:
+        console.text({"html": reports.html, "md": reports.markdown, "junit": reports.junit}[kind](events))
+    return 0
+
+
+@verb
+def publish(console, component=None, version=None, iteration=None, description=None, env=None, json=False):
+    site = inventory.load(call.env(env, BASE), BASE)
+    name, wanted = call.component(component, site), call.version(version)
+    file = call.path(description, "--description") or os.path.join(BASE, "lab/apps" if site.lab is not None else "packaging", f"{name}.yml")
+    done = packages.publish(site, name, wanted, iteration=iteration, description_file=file, say=console.line)
+    console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
+    if json:
+        console.document({"component": done.name, "version": done.full, "file": done.file, "new": done.new})
+    return 0
+
+
+@verb
+def inventory_check(console, env=None, json=False):
+    name = call.env(env, BASE)
+    found = inventory.problems(os.path.join(BASE, "inventories", f"{name}.yml"), BASE)
+    for sentence in found:
+        console.line(sentence)
+    if json:
+        console.document({"env": name, "problems": list(found)})
+    if not found:
+        console.line(f"inventories/{name}.yml is right")
+    return 2 if found else 0
+
+
+@verb
+def conform(console, url=None, token_file=None, restart=None, env=None, json=False):
+    from heartbeat_kit import conform as trial
+    where, token, command = call.url(url), call.path(token_file, "--token-file"), call.path(restart, "--restart")
+    name = call.env(env, BASE)
+    site = inventory.load(name, BASE)
+    if site.lab is not None:
+        try:
+            open_site(env)
+        except Refused:
+            pass        # the instance need not be the lab's
+    report = trial.conform(where, token_file=token, restart=command)
+    console.text(trial.table(report))
+    if json:
+        console.document(trial.document(report))
+    return 3 if trial.missed(report) else 0
+
+
+@verb
+def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None, target=None, option=None):
+    from lab import lab as data_centre
+    site = inventory.load(call.env(env, BASE), BASE)
+    if site.lab is None:
+        raise BadInput(f"{site.file}: kind is not lab, so there is nothing to bring up or down")
+    if what == "load":
+        found = data_centre.load(site, call.seconds(seconds, "--seconds", 1) or 10, call.whole(rate, "--rate", 1, 5000) or 100, console.line)
+    elif what == "break":
+        if fault is None:
+            console.text(data_centre.fault_list())
+            return 0
+        found = data_centre.break_(site, fault, target, console.line, **dict(o.split("=", 1) for o in option or ()))
+    elif what == "mend":
+        found = data_centre.mend(site, fault, target, console.line)
+    else:
+        found = {"up": data_centre.up, "down": data_centre.down, "status": data_centre.status}[what](site, console.line)
+    if json:
+        console.document(found)
+    return 0
+
+
+@verb
+def demo(console, version=None, env=None, json=False):
+    from lab import demo as show
+    return show.run(call.env(env, BASE), call.version(version) if version else "2.0.0", console.line)
