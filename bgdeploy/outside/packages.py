@@ -4,10 +4,11 @@ Facts: the file name of an RPM has no epoch (rpm#2384), so packages with one lie
 published is never replaced, because hosts that have its metadata would fail on the checksum.
 """
 
+import http.client
 import os
 import subprocess
 import tempfile
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,32 +137,32 @@ def _next_release(full):
 
 def _get(session, url, most):
     """The whole answer, capped in size and in time from beginning to end; a redirect is not followed."""
-    timer, late = None, threading.Event()
     try:
         with session.get(url, timeout=(CONNECT, READ), stream=True, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
             if answer.status_code != 200:
                 where = f" to {answer.headers.get('Location', '')[:200]}" if answer.is_redirect else ""
                 raise NoAnswer(f"the repository answers {answer.status_code}{where} for {url}: repository.url in the inventory must be "
                                "the folder that has repodata/")
-            timer = threading.Timer(WHOLE, lambda: (late.set(), answer.raw.close()))
-            timer.daemon = True
-            timer.start()
-            content = answer.raw.read(most + 1, decode_content=False)
-    except (requests.RequestException, OSError, ValueError) as problem:
+            content = b"".join(_pieces(answer, url, most))
+    except (requests.RequestException, http.client.HTTPException, OSError) as problem:
         raise NoAnswer(f"the repository {url} does not answer ({_short(problem)})") from None
-    except Exception as problem:
-        # urllib3's own errors pass through `raw` as they are
-        if not type(problem).__module__.startswith("urllib3"):
-            raise
-        raise NoAnswer(f"the repository {url} broke off ({_short(problem)})") from None
-    finally:
-        if timer:
-            timer.cancel()
-    if late.is_set():
-        raise NoAnswer(f"the repository {url} took longer than {WHOLE:.0f} s for its metadata")
-    if len(content) > most:
-        raise NoAnswer(f"{url} is larger than {most >> 20} MB")
+    length = answer.headers.get("Content-Length", "")
+    if length.isdigit() and len(content) < int(length):
+        raise NoAnswer(f"the repository {url} broke off after {len(content)} of {length} bytes")
     return content
+
+
+def _pieces(answer, url, most):
+    # read1 of the standard library's response comes back with whatever is there; requests' own reading waits for a full piece, so
+    # that a server that drips would never be late.
+    until, size = time.monotonic() + WHOLE, 0
+    while piece := answer.raw._original_response.read1(1 << 16):
+        size += len(piece)
+        if size > most:
+            raise NoAnswer(f"{url} is larger than {most >> 20} MB")
+        if time.monotonic() > until:
+            raise NoAnswer(f"the repository {url} took longer than {WHOLE:.0f} s for its metadata")
+        yield piece
 
 
 def _short(problem):

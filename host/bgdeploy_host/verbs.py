@@ -9,7 +9,6 @@ Exit code 0: answered; 2: a wrong argument; 3: refused; 1: a bug.
 
 import base64
 import json
-import os
 import re
 import sys
 
@@ -160,6 +159,3 @@ def _help(stdout):
         words = ["--" + name + ("" if patterns[name] is None else " ...") for name in patterns]
         print("bgdeploy-host", verb, " ".join(word if word[2:].split()[0] in needed else "[" + word + "]" for word in words), file=stdout)
     return 0
-
-
-os.umask(0o077)
