@@ -127,7 +127,7 @@ class Lease:
                 time.sleep(min(PACE, due / 2))
 
 
-def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: None, clock=None):
+def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: None, clock=None, what="the lock"):
     """Takes the lease.
 
     :param holder: who, why, run, task...; host, pid, build URL and since are filled in.
@@ -135,6 +135,7 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
     :param say: called with a sentence when a wait begins, once a minute, and when a lease that nobody holds is taken over.
     :param over: take it also from a living holder, who then finds out at its next look.
     :param hold: () -> the sentence of a person's hold, or None; never waited for, never taken over.
+    :param what: its name in sentences.
     :raises Refused: somebody holds it, or a person froze the site. :raises NoAnswer: the place does not answer.
     """
     clock, say = clock or boottime, say or (lambda sentence: None)
@@ -153,17 +154,17 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
                 lease.release()
                 raise
             if slip is not None:
-                say(f"took over the lock of {person(slip)}" + ("" if over else ", who is gone"))
+                say(f"took over {what} of {person(slip)}" + ("" if over else ", who is gone"))
             return lease
         if free:
             continue                    # somebody was faster: look who
         doubtful = slip.quiet is None or slip.quiet > slip.ttl
         if not doubtful and asked - began >= wait:
-            raise Refused(f"the lock is held by {person(slip)}; " + (f"waited {spoken(wait)}" if wait else "--wait waits for it"),
+            raise Refused(f"{what} is held by {person(slip)}; " + (f"waited {spoken(wait)}" if wait else "--wait waits for it"),
                           "invoke status")
         if told is None or asked - told >= 60:
             told = asked
-            say(f"the lock of {person(slip)} " + ("is being watched: nobody may have renewed it" if doubtful else "is waited for"))
+            say(f"{what} of {person(slip)} " + ("is being watched: nobody may have renewed it" if doubtful else "is waited for"))
         time.sleep(min(PACE, slip.ttl / 10) if doubtful else min(PACE, max(0.05, wait - (asked - began))))
 
 

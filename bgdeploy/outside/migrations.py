@@ -1,0 +1,293 @@
+"""Step 6: changes to the documents of the shared database, each a file of the site's migrations folder, each carried out once.
+
+A migration is a Python file with
+
+    NAME = "orders-customer"            its name in the marker; never changed
+    NEEDS = {"api": "2.0.0"}            every host must run this version, or a newer one
+    REPEATABLE = True                   may be carried on, and begun again, without harm (default: False)
+    def up(database, progress)          the change; progress.batches(...) does it in batches
+    def count(database)                 optional: how many documents are still to change
+    def check(database)                 optional, after up: None or True if all is well, else what is wrong
+
+Whether it may run is the rules' question; here it is claimed, carried out once, recorded, and told honestly.
+"""
+
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+
+from pymongo import errors
+
+from bgdeploy import clean, versions
+from bgdeploy.errors import BadInput, NoAnswer
+from bgdeploy.model import Result
+from bgdeploy.outside import lease
+from bgdeploy.outside.migration_marker import Done, Marker, do, slip, told
+from bgdeploy.outside.migration_writes import Halted, Progress, TooLarge, Watched
+from bgdeploy.outside.mongo import Mongo
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file. :param needs: pairs (component, version). :param module: the loaded file, with up, check and count."""
+
+    name: str
+    file: str
+    needs: tuple
+    repeatable: bool
+    module: object
+
+
+def discover(folder):
+    """The migrations of a folder, in the order of their file names; () if there is no such folder.
+
+    :raises BadInput: a file that is not a migration; the sentence names file, line and cure. Loading runs the file's top level.
+    """
+    if not folder or not os.path.isdir(folder):
+        return ()
+    found = {}
+    for file in sorted(os.listdir(folder)):
+        if file.endswith(".py") and not file.startswith(("_", ".")):
+            migration = load(os.path.join(folder, file))
+            if migration.name in found:
+                raise BadInput(f"{migration.file}: NAME {migration.name!r} is that of {found[migration.name].file} too; "
+                               f"give it another one")
+            found[migration.name] = migration
+    return tuple(found.values())
+
+
+def load(path):
+    """The Migration of one file. :raises BadInput: see `discover`."""
+    label = re.sub(r"\W", "_", os.path.basename(path)[:-3])
+    spec = importlib.util.spec_from_file_location(f"bgdeploy_migration_{label}", path)
+    module = importlib.util.module_from_spec(spec)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    except Exception as trouble:            # whatever a site's file does wrong is that file's fault, not ours
+        raise BadInput(f"{path}{_line_in(path, trouble)}: cannot be loaded: {type(trouble).__name__}: {clean.line(trouble, 300)}") from None
+    finally:
+        sys.dont_write_bytecode = before
+    name, needs, repeatable = (getattr(module, key, None) for key in ("NAME", "NEEDS", "REPEATABLE"))
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise BadInput(f'{path}: NAME is missing or no name of letters, digits, ".", "_" and "-"; write NAME = "orders-customer"')
+    if not isinstance(needs, dict) or not needs or not all(isinstance(part, str) for pair in needs.items() for part in pair):
+        raise BadInput(f'{path}: NEEDS is missing or not a dict of texts; write NEEDS = {{"api": "2.0.0"}}')
+    for version in needs.values():
+        try:
+            versions.check(version)
+        except BadInput as trouble:
+            raise BadInput(f"{path}: NEEDS: {trouble.sentence}") from None
+    if repeatable not in (None, True, False):
+        raise BadInput(f"{path}: REPEATABLE is {repeatable!r}; write True or False")
+    for function, most in (("up", 2), ("check", 1), ("count", 1)):
+        _callable(path, module, function, most)
+    return Migration(name, path, tuple(sorted(needs.items())), bool(repeatable), module)
+
+
+class Migrations:
+    """The migrations of a site and their markers in its database. Nothing is contacted before the first question.
+
+    :param site: with `database`, `database_password` and `migrations`.
+    """
+
+    def __init__(self, site):
+        if not site.database:
+            raise BadInput(f"{site.file}: database: is not set; migrations change the documents of a mongodb://...")
+        self._site = site
+        self._mongo = Mongo(site.database, site.database_password, "database", default=site.name)
+
+    def discover(self):
+        """As the function of that name, for the site's folder."""
+        return discover(self._site.migrations)
+
+    def named(self, name=None):
+        """One migration by its name; None: the first that is not done.
+
+        :returns: Migration, or None if all are done. :raises BadInput: there is no such file; the known names are listed.
+        """
+        known = self.discover()
+        if name is None:
+            done = {marker["name"] for marker in self.states() if marker["state"] == "done"}
+            return next((migration for migration in known if migration.name not in done), None)
+        found = next((migration for migration in known if migration.name == name), None)
+        if found is None:
+            raise BadInput(f"{self._site.migrations}: there is no migration {clean.line(name, 80)!r}; "
+                           f"there is {', '.join(migration.name for migration in known) or 'none at all'}")
+        return found
+
+    def state(self, name):
+        """What the database says of a migration, for Seen.migration:
+        {"name", "state": absent|started|done|failed, "run", "by", "repeatable", "alive", "detail", "documents", "total", "needs"}
+
+        alive: True: somebody carries it out at this moment; False: nobody does; None: cannot be told.
+        :raises NoAnswer: the database does not answer.
+        """
+        found = do(self._mongo, lambda markers: markers.find_one({"_id": name}))
+        return _state(name, found, self._mongo.now() if found and found.get("state") == "started" else None)
+
+    def states(self):
+        """The state of each migration that has a marker; their `needs` say which versions must not be gone below."""
+        found = do(self._mongo, lambda markers: list(markers.find()))
+        now = self._mongo.now() if found else None
+        return [_state(marker["_id"], marker, now) for marker in found]
+
+    def describe(self, migration):
+        """What running it would mean, changing nothing: the state and
+        {"file", "needs", "count": documents to change or None, "seconds": expected or None, "text": a sentence}
+
+        The time is reckoned from this migration's own earlier progress, else from the last one done in this database.
+        """
+        state = self.state(migration.name)
+        number = None
+        if state["state"] != "done" and hasattr(migration.module, "count"):
+            number = self._ask_module(migration, "count")
+        rates = do(self._mongo, lambda markers: list(markers.find({"seconds": {"$gt": 0}, "documents": {"$gt": 0}})))
+        rates.sort(key=lambda marker: (marker["_id"] != migration.name, -marker["renewed"].timestamp()))
+        rate = rates[0]["documents"] / rates[0]["seconds"] if rates else None
+        seconds = number / rate if rate and number is not None else None
+        needs = ", ".join(f"{component} {version} or newer" for component, version in migration.needs)
+        text = f"{migration.name} (needs {needs} everywhere): " + ("done" if state["state"] == "done" else
+               "how many documents is not known" if number is None else f"{number:,} documents")
+        text += f", about {lease.spoken(seconds)} at {rate:,.0f} a second" if seconds is not None and number else ""
+        if state["state"] in ("started", "failed"):
+            text += f"; {state['detail']}"
+        return {**state, "file": migration.file, "needs": dict(migration.needs), "repeatable": migration.repeatable,
+                "count": number, "seconds": seconds, "text": text}
+
+    def run(self, migration, run, by, choice=None, say=None, stop=lambda: False, ttl=lease.TTL):
+        """Claims the migration and carries it out; returns a Result whose host is "" and whose evidence holds the counts.
+
+        ok: done now, or done already. failed: what is done and what is not is in the detail; the marker keeps it.
+        unknown: the database stopped answering, or the claim was lost.
+        :param choice: "repeat": a person decided that one found started or failed begins anew.
+        :param say: called with sentences on the way. :param stop: () -> bool, asked before each write.
+        :raises Refused: somebody carries it out at this moment (named), or a person has to choose first (with the counts).
+        :raises NoAnswer: before the first write.
+        """
+        began, say = time.monotonic(), say or (lambda sentence: None)
+        marker = Marker(self._mongo, migration, run, choice)
+        earlier = marker.document() if migration.repeatable and choice is None else None
+        try:
+            claim = lease.take(marker, {"who": by, "run": run, "task": f"migration {migration.name}"}, ttl, say=say,
+                               what=f"the migration {migration.name}")
+        except Done as done:
+            return Result("", "ok", f"{migration.name} was done already by run {done.document.get('run')}", 0.0, {"documents": 0})
+        data = self._data()
+        progress = Progress(lambda values: marker.keep(claim.token, values), claim.mine, stop, say, earlier, migration.repeatable)
+        with claim:
+            try:
+                trouble = self._carry_out(migration, data, progress)
+                outcome = "failed" if trouble else "ok"
+            except Halted as halted:
+                outcome, trouble = ("unknown" if halted.lost else "failed"), str(halted)
+            except (errors.AutoReconnect, NoAnswer) as lost:
+                outcome, trouble = "failed", f"the database was lost; its last write may have been carried out: {clean.line(lost, 200)}"
+            except BaseException as ended:          # a signal's exception, say: the marker must not claim that it goes on
+                self._end(marker, claim, migration, progress, "failed", f"ended by {type(ended).__name__}")
+                raise
+            finally:
+                data.close()
+            return self._end(marker, claim, migration, progress, outcome, trouble, time.monotonic() - began)
+
+    def mark_done(self, migration, run, by):
+        """A person says that it is done: it will not be run. :raises Refused: somebody carries it out at this moment."""
+        Marker(self._mongo, migration, run).mark(run, by)
+
+    def close(self):
+        self._mongo.close()
+
+    def _data(self):
+        """The connection for the documents themselves: patient enough for an index to be built."""
+        return Mongo(self._site.database, self._site.database_password, "database", default=self._site.name, socketTimeoutMS=60000)
+
+    def _carry_out(self, migration, data, progress):
+        """None, or a sentence on what went wrong."""
+        database = Watched(data.client, data.database_name, progress)
+        try:
+            progress.expect(migration.module.count(database) if hasattr(migration.module, "count") else None)
+            up = migration.module.up
+            up(*(database, progress)[:len(inspect.signature(up).parameters)])
+            progress.note()
+            said = migration.module.check(database) if hasattr(migration.module, "check") else None
+        except (Halted, NoAnswer, errors.AutoReconnect):
+            raise
+        except TooLarge as large:
+            return str(large)
+        except Exception as trouble:        # the site's own code; where it broke is in the sentence
+            return f"{os.path.basename(migration.file)}{_line_in(migration.file, trouble)}: {type(trouble).__name__}: {clean.line(trouble, 300)}"
+        return None if said is None or said is True else f"its check says: {clean.line(said or 'not right', 300)}"
+
+    def _end(self, marker, claim, migration, progress, outcome, trouble, seconds=0.0):
+        counts = {"documents": progress.documents, "total": progress.total, "seconds": round(progress.seconds, 1)}
+        what = f"{progress.documents:,} documents" + (f" of {progress.total:,}" if progress.total is not None else "")
+        left = f"; {max(0, progress.total - progress.documents):,} are not" if progress.total is not None else ""
+        detail = f"{what} in {lease.spoken(seconds)}" if outcome == "ok" else f"{trouble}; {progress.documents:,} documents are done{left}"
+        if outcome != "unknown":
+            try:
+                ended = marker.finish(claim.token, "done" if outcome == "ok" else "failed", {**counts, "detail": "" if outcome == "ok" else trouble})
+            except NoAnswer as silent:
+                return Result("", "unknown", f"{migration.name}: {detail}; and its end could not be recorded: {silent.sentence}", seconds, counts)
+            if not ended:
+                outcome, detail = "unknown", f"the claim was lost to somebody else before its end was recorded; {detail}"
+        return Result("", outcome, f"{migration.name}: {detail}", round(seconds, 3), counts)
+
+    def _ask_module(self, migration, function):
+        data = self._data()
+        try:
+            return getattr(migration.module, function)(data.database)
+        except errors.PyMongoError as trouble:
+            raise data.silent(trouble) from None
+        except Exception as trouble:        # the site's own code
+            raise BadInput(f"{migration.file}{_line_in(migration.file, trouble)}: {function}: {type(trouble).__name__}: "
+                           f"{clean.line(trouble, 300)}") from None
+        finally:
+            data.close()
+
+
+def state(database_uri, name):
+    """`Migrations.state` for one question: connects, asks, closes."""
+    mongo = Mongo(database_uri, None, "database")
+    try:
+        found = do(mongo, lambda markers: markers.find_one({"_id": name}))
+        return _state(name, found, mongo.now() if found else None)
+    finally:
+        mongo.close()
+
+
+def _state(name, found, now):
+    if found is None:
+        return {"name": name, "state": "absent", "run": None, "by": None, "repeatable": None, "alive": False, "detail": "",
+                "documents": 0, "total": None, "needs": {}}
+    alive = False
+    if found["state"] == "started":
+        claim = slip(found, now)
+        alive = False if lease.dead(claim.holder) else None if claim.quiet is None else claim.quiet <= claim.ttl
+    detail = told(found) if found["state"] != "done" else clean.line(found.get("detail"), 500)
+    return {"name": name, "state": found["state"], "run": found.get("run"), "by": found.get("by"),
+            "repeatable": bool(found.get("repeatable")), "alive": alive, "detail": detail,
+            "documents": found.get("documents") or 0, "total": found.get("total"), "needs": dict(found.get("needs") or {})}
+
+
+def _callable(path, module, name, most):
+    function = getattr(module, name, None)
+    if function is None and name != "up":
+        return
+    signature = "database, progress" if name == "up" else "database"
+    if not callable(function) or not 1 <= len(inspect.signature(function).parameters) <= most:
+        raise BadInput(f"{path}: {name} is missing or takes other arguments; write def {name}({signature}):")
+
+
+def _line_in(path, trouble):
+    """':12' where the exception came from in that file, or ''."""
+    if isinstance(trouble, SyntaxError) and trouble.filename == path:
+        return f":{trouble.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(trouble.__traceback__) if frame.filename == path]
+    return f":{lines[-1]}" if lines else ""
