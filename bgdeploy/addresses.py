@@ -31,11 +31,6 @@ def split(text):
     return name, _port(port)
 
 
-def url_host(address):
-    """The address as it stands in a URL: IPv6 in brackets."""
-    return f"[{address}]" if ":" in address else address
-
-
 def _ip(text, kind):
     if "%" in text:
         raise ValueError("has a zone (%), which means something on one machine only")

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 import yaml
 
-from bgdeploy import addresses, inventory, model, site, soundness
+from bgdeploy import inventory, model, site, soundness
 from bgdeploy.errors import BadInput
 
 ROOT = Path(__file__).parent.parent
@@ -122,11 +122,6 @@ def test_two_hosts_may_share_an_address_with_different_ports_and_a_person_is_tol
 def test_addresses_are_names_or_ip_with_and_without_a_port(read, typed, address, port):
     host = read(GOOD.replace("address: 10.0.0.11", f'address: "{typed}"')).host("green1")
     assert (host.address.replace("::ffff:10.0.0.1", "::ffff:a00:1"), host.port) == (address, port)
-
-
-def test_an_ipv6_address_stands_in_brackets_in_a_url():
-    assert addresses.url_host("fd77::1") == "[fd77::1]"
-    assert addresses.url_host("green1.lab") == "green1.lab"
 
 
 def test_what_is_left_out_has_a_default(read):
