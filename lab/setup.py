@@ -5,6 +5,7 @@
 A second run finds everything in place and installs nothing. Never removes or downgrades a package.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -16,6 +17,11 @@ HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("BGDEPLOY_CACHE") or HERE.parent / ".cache")
 NEEDS = HERE / "packages.txt"
 APT = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
+
+
+# Debian starts what it installs, now and at every boot; here these are wanted as programs, not as servers of this machine.
+SERVERS = {"haproxy": "haproxy.service", "openssh-server": "ssh.service", "goiardi": "goiardi.service"}
+POLICY = pathlib.Path("/usr/sbin/policy-rc.d")
 
 
 class Missing(Exception):
@@ -53,12 +59,32 @@ def missing_packages(names):
 def install_packages(names):
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     updated = subprocess.run([*APT, "update"], capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
-    done = subprocess.run([*APT, "install", "-y", "--no-install-recommends", *names], capture_output=True, text=True,
-                          env=environment, stdin=subprocess.DEVNULL)
+    with _nothing_starts():
+        done = subprocess.run([*APT, "install", "-y", "--no-install-recommends", *names], capture_output=True, text=True,
+                              env=environment, stdin=subprocess.DEVNULL)
     if done.returncode:
         why = last_line(updated.stderr if updated.returncode else done.stderr)
         raise Missing(f"apt-get could not install {' '.join(names)} ({why}): is the network there? "
                       f"When it is, run: apt-get update && apt-get install {' '.join(names)}")
+
+
+    for name in names:
+        if name in SERVERS and os.path.exists("/usr/bin/systemctl"):
+            subprocess.run(["systemctl", "disable", SERVERS[name]], capture_output=True, stdin=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def _nothing_starts():
+    """Debian's own way to say that packages shall not start their servers (101: not allowed)."""
+    if POLICY.exists():
+        yield
+        return
+    POLICY.write_text("#!/bin/sh\nexit 101\n")
+    POLICY.chmod(0o755)
+    try:
+        yield
+    finally:
+        POLICY.unlink(missing_ok=True)
 
 
 def missing_gems(folder, wanted):
