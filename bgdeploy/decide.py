@@ -98,7 +98,7 @@ def stack(q, want, before):
 
 
 def unknown(q, want, hosts):
-    silent = [h for h in hosts if not known(h)]
+    silent = [h for h in hosts if not known(h) and not (h.reachable and busy(q, want, h))]   # Chef restarts what it works on
     if not silent:
         return None
     if q.goal.kind == "back":
@@ -319,7 +319,7 @@ def pool(q, want, hosts, balancer, verb):
     since = q.memory.waits.get(("pool", want.stack), q.now)
     until = since + q.policy.limits.pool
     word = "let go of" if verb == "let go of" else "taken on"
-    seen = "; ".join(f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing'}"
+    seen = "; ".join(f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
                      + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
     if q.now < until:
         return Wait("pool", want.stack, tuple(h.name for h in hosts), since, until, f"{balancer} has not yet {word} {names(hosts)}: {seen}")
