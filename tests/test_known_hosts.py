@@ -77,18 +77,18 @@ def test_bad_lines_are_skipped_and_remembered_not_fatal(tmp_path, pairs):
 
 def test_the_listed_key_proves_the_host_whatever_the_case_of_its_name(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"green1.lab {public(pairs['ed25519'])}")])
-    assert known.prove("GREEN1.lab", 22, "ssh-ed25519", _blob(pairs["ed25519"])).line == 1
+    assert known.prove("GREEN1.lab", 22, _blob(pairs["ed25519"])).line == 1
 
 
 def test_the_second_of_two_keys_of_one_type_is_as_good_as_the_first(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"green1.lab {public(pairs['other'])}", f"green1.lab {public(pairs['ed25519'])}")])
-    assert known.prove("green1.lab", 22, "ssh-ed25519", _blob(pairs["ed25519"])).line == 2
+    assert known.prove("green1.lab", 22, _blob(pairs["ed25519"])).line == 2
 
 
 def test_a_changed_key_is_refused_with_name_place_both_fingerprints_and_the_command(tmp_path, pairs):
     file = _write(tmp_path, "# first", f"[green1.lab]:2222 {public(pairs['other'])}")
     with pytest.raises(errors.Refused) as refusal:
-        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["ed25519"]))
+        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, _blob(pairs["ed25519"]))
     sentence = refusal.value.sentence
     for part in ("[green1.lab]:2222", f"{file} line 2", _fingerprint(pairs["other"]), _fingerprint(pairs["ed25519"]), "has changed"):
         assert part in sentence
@@ -99,33 +99,33 @@ def test_a_changed_key_is_refused_with_name_place_both_fingerprints_and_the_comm
 def test_an_unknown_key_is_refused_with_the_name_and_how_to_add_it(tmp_path, pairs):
     file = _write(tmp_path, f"green2.lab {public(pairs['ed25519'])}")
     with pytest.raises(errors.Refused, match=r"\[green1.lab\]:2222 is not known.*ssh-keyscan -p 2222 green1.lab"):
-        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["ed25519"]))
+        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, _blob(pairs["ed25519"]))
 
 
 def test_a_key_of_another_type_than_listed_is_a_changed_key(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"green1.lab {public(pairs['rsa'])}")])
     assert known.kinds("green1.lab") == ("ssh-rsa",)
     with pytest.raises(errors.Refused, match="has changed"):
-        known.prove("green1.lab", 22, "ssh-ed25519", _blob(pairs["ed25519"]))
+        known.prove("green1.lab", 22, _blob(pairs["ed25519"]))
 
 
 @pytest.mark.parametrize("line", ["@revoked * {}", "@revoked green1.lab {}", "@revoked [green1.lab]:2222 {}"])
 def test_a_revoked_key_is_refused_although_another_line_lists_it(tmp_path, pairs, line):
     file = _write(tmp_path, f"[green1.lab]:2222 {public(pairs['ed25519'])}", line.format(public(pairs["ed25519"])))
     with pytest.raises(errors.Refused, match=r"revoked.*line 2"):
-        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["ed25519"]))
+        known_hosts.KnownHosts([file]).prove("green1.lab", 2222, _blob(pairs["ed25519"]))
 
 
 def test_a_revoked_key_of_somebody_else_does_no_harm(tmp_path, pairs):
     file = _write(tmp_path, f"@revoked * {public(pairs['other'])}", f"green1.lab {public(pairs['ed25519'])}")
-    assert known_hosts.KnownHosts([file]).prove("green1.lab", 22, "ssh-ed25519", _blob(pairs["ed25519"])).line == 2
+    assert known_hosts.KnownHosts([file]).prove("green1.lab", 22, _blob(pairs["ed25519"])).line == 2
 
 
 def test_the_key_of_the_bare_name_proves_another_port_only_if_it_is_that_very_key(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"green1.lab {public(pairs['ed25519'])}")])
-    assert known.prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["ed25519"])).line == 1
+    assert known.prove("green1.lab", 2222, _blob(pairs["ed25519"])).line == 1
     with pytest.raises(errors.Refused, match="not known"):
-        known.prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["other"]))
+        known.prove("green1.lab", 2222, _blob(pairs["other"]))
 
 
 def test_a_host_known_by_a_certificate_authority_alone_is_refused_with_the_cure(tmp_path, pairs):
@@ -139,13 +139,13 @@ def test_a_pinned_key_behind_an_authority_is_used(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"@cert-authority *.lab {public(pairs['other'])}",
                                            f"[green1.lab]:2222 {public(pairs['ed25519'])}")])
     known.refuse_certificates("green1.lab", 2222)
-    assert known.prove("green1.lab", 2222, "ssh-ed25519", _blob(pairs["ed25519"])).line == 2
+    assert known.prove("green1.lab", 2222, _blob(pairs["ed25519"])).line == 2
 
 
 def test_a_certificate_authoritys_own_key_is_no_host_key(tmp_path, pairs):
     known = known_hosts.KnownHosts([_write(tmp_path, f"@cert-authority *.lab {public(pairs['ed25519'])}")])
     with pytest.raises(errors.Refused):
-        known.prove("green1.lab", 22, "ssh-ed25519", _blob(pairs["ed25519"]))
+        known.prove("green1.lab", 22, _blob(pairs["ed25519"]))
 
 
 def test_a_named_file_that_is_missing_is_bad_input_and_an_unnamed_one_is_empty(tmp_path):

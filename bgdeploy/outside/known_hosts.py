@@ -114,13 +114,13 @@ class KnownHosts:
                           f"supported: pin the key with {_keyscan(address, port)} >> {shlex.quote(entry.file)} and compare "
                           "its fingerprint", _keyscan(address, port))
 
-    def prove(self, address, port, kind, key):
+    def prove(self, address, port, key):
         """Is this the key of that host? Returns the entry that proves it.
 
-        :param kind: key type as in known_hosts ("ssh-rsa" for every RSA signature algorithm); key: the wire blob.
+        :param key: the wire blob, which begins with its type (RFC 4253, 6.6).
         :raises Refused: unknown, changed or revoked, with the name, file, line, fingerprints and the command that lists it.
         """
-        name = lookup_name(address, port)
+        name, kind = lookup_name(address, port), _kind(key)
         listed = self.find(name)
         for entry in self._candidates(address, port):
             if entry.marker == "revoked" and entry.key == key:
@@ -165,11 +165,13 @@ def _parse(text, file, number):
         key = base64.b64decode(fields[2], validate=True)
     except (binascii.Error, ValueError):
         return None
-    # the blob begins with its own type (RFC 4253, 6.6); one that contradicts the line is damaged
-    length = int.from_bytes(key[:4], "big")
-    if key[4:4 + length] != fields[1].encode() or len(key) <= 4 + length:
+    if _kind(key) != fields[1] or len(key) <= 4 + len(fields[1]):      # a blob that contradicts its line is damaged
         return None
     return Entry(marker, fields[0], fields[1], key, file, number)
+
+
+def _kind(key):
+    return key[4:4 + int.from_bytes(key[:4], "big")].decode("ascii", "replace")
 
 
 def _hashed(names, name):

@@ -70,7 +70,7 @@ class Shell:
                 connection = self._open(line, host, until)
                 try:
                     return exchange(connection.transport, argv, f"bgdeploy-{secrets.token_hex(8)}", stdin=stdin, until=until,
-                                    cap=cap, label=host.name, prelude=prelude, slow=self._ssh.connect + 5)
+                                    cap=cap, label=host.name, prelude=prelude, slow=self._slow(until, last))
                 except ConnectionError as error:        # nothing was run on it: a kept connection that died meanwhile
                     self._drop(line, connection)
                     if last:
@@ -133,6 +133,11 @@ class Shell:
 
     def __exit__(self, *_):
         self.close()
+
+    def _slow(self, until, last):
+        """How long a session may take to open; half of what is left on a kept connection, so that a new one can be tried after it."""
+        left = until - time.monotonic()
+        return min(self._ssh.connect + 5, left if last else left / 2)
 
     def _line(self, key):
         with self._lock:

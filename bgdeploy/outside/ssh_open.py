@@ -72,6 +72,10 @@ class Wire:
 
     def close(self):
         self._closed = True
+        try:
+            self._raw.shutdown(socket.SHUT_RDWR)        # wakes the thread that reads; close alone would wait for its second to pass
+        except (OSError, EOFError, paramiko.SSHException):
+            pass
         self._raw.close()
         if self._child and self._child.poll() is None:
             self._child.terminate()
@@ -85,6 +89,10 @@ class Wire:
 class _Transport(paramiko.Transport):
     _active_check_timeout = 1.0         # an idle connection wakes once a second, not ten times (measured: CPU of 100 hosts / 10)
 
+    def auth_interactive_dumb(self, username, handler=None, submethods=""):
+        """SSHClient's last resort after a key that is not enough; it would ask whoever sits at our terminal, or hang."""
+        raise paramiko.AuthenticationException("more than a key is asked for")
+
 
 class _Proof(paramiko.MissingHostKeyPolicy):
     """Asked by Paramiko for every host key, because its own list stays empty."""
@@ -93,7 +101,7 @@ class _Proof(paramiko.MissingHostKeyPolicy):
         self._known, self._address, self._port = known, address, port
 
     def missing_host_key(self, client, hostname, key):
-        self._known.prove(self._address, self._port, key.get_name(), key.asbytes())
+        self._known.prove(self._address, self._port, key.asbytes())
 
 
 def open_connection(target, known, *, through=None, label, connect=5.0, keepalive=15.0, until):
@@ -164,7 +172,8 @@ def _keys(target):
     """
     files = [path for path in target.identities if os.path.exists(path)]
     if not target.only_identities:
-        return {"key_filename": files, "allow_agent": bool(target.agent)}
+        # Paramiko knows one agent only, the one of the environment
+        return {"key_filename": files, "allow_agent": bool(target.agent) and target.agent == os.environ.get("SSH_AUTH_SOCK")}
     keys = [key for key in (_key(path, target.agent) for path in files) if key]
     if len(keys) == 1:
         return {"pkey": keys[0], "allow_agent": False}
@@ -239,7 +248,8 @@ def _translated(error, target, label, alive, seconds, stage):
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
         if alive and seconds < stage:
             keys = ", ".join(target.identities) or "no key"
-            return Refused(f"{label}: {where} does not accept user {target.user} with {keys}"
+            more = " (it asks for a password or a code after the key, which is not supported)" if "more than a key" in str(error) else ""
+            return Refused(f"{label}: {where} does not accept user {target.user} with {keys}{more}"
                            f"{'' if target.only_identities else ' or the agent'}: correct ssh.user or ssh.identity in the "
                            "inventory, or the host's authorized_keys")
         if not alive:

@@ -81,7 +81,7 @@ class Sshd:
                   *(f"HostKey {at}/host_{kind}" for kind in hostkeys),
                   *([f"HostCertificate {at}/host_{hostkeys[0]}-cert.pub"] if certificate else []),
                   "PidFile none", "AuthorizedKeysFile /home/authorized", "StrictModes no", "UsePAM no", "LogLevel DEBUG1",
-                  "PasswordAuthentication no", *lines]
+                  "PasswordAuthentication no"]     # the first value counts: `lines` may say otherwise
         (at / "sshd_config").write_text("\n".join(config) + "\n")
 
     def start(self):

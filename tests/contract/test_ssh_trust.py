@@ -108,6 +108,12 @@ def test_a_locked_key_without_an_agent_is_a_refusal_and_no_prompt(tmp_path):
             _hello(server)
 
 
+def test_a_host_that_wants_more_than_a_key_is_a_refusal_and_no_prompt(tmp_path):
+    with Sshd(tmp_path, lines=["AuthenticationMethods publickey,password", "PasswordAuthentication yes"]) as server:
+        with pytest.raises(errors.Refused, match="a password or a code after the key"):
+            _hello(server)
+
+
 def test_both_spellings_of_an_ipv6_address_connect(tmp_path):
     with Sshd(tmp_path, addresses=("::1",)) as server:
         file = server.known(f"[::1]:{server.port} {public(server.hostkey())}")
