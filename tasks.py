@@ -17,206 +17,205 @@ ENV = {"env": "inventory: inventories/NAME.yml (default: BGDEPLOY_ENV, or lab)",
 STACK = {"stack": "name of the stack", "hosts": "only these hosts of it: a,b"}
 RUN = {**ENV, "reason": "why, for journal and report (a ticket)", "wait": "wait for an automatic lock instead of refusing",
        "no_input": "never ask; a question ends with 7", "floor": "least proved-live instances of each component, for this run (recorded, ends with 6)",
-       "exclude": "leave this host out (repeatable; needs --reason)", "override_hours": "REASON to begin in closed hours (recorded)"}
+       "exclude": "leave these hosts out: a,b (needs --reason)", "override_hours": "REASON to begin in closed hours (recorded)"}
 YES = {"yes": "do not ask for confirmation (inventory: confirm: true)"}
 VERSIONS = {"version": "2.0.0 for all, or web=2.0.0,api=1.4.1; left out: the newest that may be deployed",
             "component": "only these components change their version", "older": "insist on a version older than what serves"}
+TEXTS = ["stack", "hosts", "version", "component", "first", "name", "reason", "floor", "override_hours", "untested", "env", "run", "choice",
+         "last", "format", "iteration", "description", "url", "token_file", "restart", "seconds", "rate", "fault", "target", "exclude",
+         "option"]
 
 
-@task(help={**STACK, **VERSIONS, **RUN, **YES}, iterable=["exclude"])
+def verb(**options):
+    """A task without positional arguments and without short flags (-h is help). An option that lacks its value reaches us as
+    True, so that the sentence and the exit code are ours."""
+    return task(positional=[], auto_shortflags=False, optional=TEXTS, **options)
+
+
+@verb(help={**STACK, **VERSIONS, **RUN, **YES})
 def deploy(c, stack=None, hosts=None, version=None, component=None, older=False, env=None, json=False, reason=None, wait=False,
            no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
     """Steps 1-4 on one stack: standby, drain and converge, sanity, live."""
     verbs.act("deploy", **typed(locals()))
 
 
-@task(help={"first": "the stack to begin with", "migrate": "run the database migration at the end (step 6)", **VERSIONS, **RUN, **YES},
-      iterable=["exclude"])
+@verb(help={"first": "the stack to begin with", "migrate": "run the database migration at the end (step 6)", **VERSIONS, **RUN, **YES})
 def rollout(c, first=None, version=None, component=None, migrate=False, older=False, env=None, json=False, reason=None, wait=False,
             no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
     """Deploy on one stack, then on each other one (step 5), then migrate if asked (step 6)."""
     verbs.act("rollout", **typed(locals()))
 
 
-@task(help={**STACK, **RUN}, iterable=["exclude"])
+@verb(help={**STACK, **RUN})
 def standby(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
             override_hours=None):
     """Step 1 by hand: flip to standby, and see that LIVE has let go."""
     verbs.act("standby", **typed(locals()))
 
 
-@task(help={**STACK, **RUN}, iterable=["exclude"])
+@verb(help={**STACK, **RUN})
 def drain(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
           override_hours=None):
     """Step 2a by hand: wait for requests in flight."""
     verbs.act("drain", **typed(locals()))
 
 
-@task(help={**STACK, **VERSIONS, **RUN, "why_run": "let Chef say what it would do, on hosts as they are; nothing is changed"}, iterable=["exclude"])
+@verb(help={**STACK, **VERSIONS, **RUN, "why_run": "let Chef say what it would do, on hosts as they are; nothing is changed"})
 def converge(c, stack=None, hosts=None, version=None, component=None, older=False, env=None, json=False, reason=None, wait=False,
              no_input=False, floor=None, exclude=None, override_hours=None, why_run=False):
     """Step 2b by hand: run chef-client on hosts that are out of LIVE."""
     verbs.act("converge", **typed(locals()))
 
 
-@task(help={**STACK, **RUN}, iterable=["exclude"])
+@verb(help={**STACK, **RUN})
 def sanity(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
            override_hours=None):
     """Step 3 by hand: the site's test, through STANDBY."""
     verbs.act("sanity", **typed(locals()))
 
 
-@task(help={**STACK, **RUN, "untested": "REASON to go live without sanity (recorded, ends with 6)"}, iterable=["exclude"])
+@verb(help={**STACK, **RUN, "untested": "REASON to go live without sanity (recorded, ends with 6)"})
 def live(c, stack=None, hosts=None, untested=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None,
          exclude=None, override_hours=None):
     """Step 4 by hand: flip to live, and see that LIVE has taken it on."""
     verbs.act("live", **typed(locals()))
 
 
-@task(help={"name": "the migration (default: the only one that is not done)", "list": "show what there is to do, and do nothing", **RUN, **YES},
-      iterable=["exclude"])
+@verb(help={"name": "the migration (default: the only one that is not done)", "list": "show what there is to do, and do nothing", **RUN, **YES})
 def migrate(c, name=None, list=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
             override_hours=None, yes=False):
     """Step 6: the database migration, once every stack runs what it needs."""
     verbs.act("migrate", **typed(locals()))
 
 
-@task(help={"stack": "plan a deploy of this stack (left out: a rollout)", "hosts": STACK["hosts"], "first": "the stack to begin with",
+@verb(help={"stack": "plan a deploy of this stack (left out: a rollout)", "hosts": STACK["hosts"], "first": "the stack to begin with",
             "exit_code": "end with 10 when there is something to do", "floor": RUN["floor"], **VERSIONS, **ENV})
 def plan(c, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False, env=None, json=False):
     """Show what deploy or rollout would do from the state observed now; changes nothing."""
     verbs.plan(**typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def check(c, env=None, json=False):
     """Preflight of everything a deployment needs; changes nothing."""
     verbs.check(**typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def status(c, env=None, json=False):
     """Show what is really there, with a verdict for each stack."""
     verbs.status(**typed(locals()))
 
 
-@task(help={"stack": "the stack to take out of LIVE again", **RUN}, iterable=["exclude"])
+@verb(help={"stack": "the stack to take out of LIVE again", **RUN})
 def back(c, stack=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None, override_hours=None):
     """Flip only, in seconds: take a stack out of LIVE again once another is proved to serve."""
     verbs.act("back", **typed(locals()))
 
 
-@task(help={"stack": "only this stack (left out: all)", "version": "where to (left out: what it served before, by the records)", **RUN, **YES},
-      iterable=["exclude"])
+@verb(help={"stack": "only this stack (left out: all)", "version": "where to (left out: what it served before, by the records)", **RUN, **YES})
 def rollback(c, stack=None, version=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
              override_hours=None, yes=False):
     """Deploy the version that served before."""
     verbs.act("rollback", **typed(locals()))
 
 
-@task(help=RUN, iterable=["exclude"])
+@verb(help=RUN)
 def resume(c, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None, override_hours=None):
     """Carry on the open run where it stands."""
     verbs.act("resume", **typed(locals()))
 
 
-@task(help={"run": "the run that asked (default: the open one)", "choice": "approve|stop, retry|exclude|stop, proceed|stop, repeat|done|stop",
+@verb(help={"run": "the run that asked (default: the open one)", "choice": "approve|stop, retry|exclude|stop, proceed|stop, repeat|done|stop",
             "reason": RUN["reason"], **ENV})
 def answer(c, run=None, choice=None, reason=None, env=None, json=False):
     """Answer what a run asked; `resume` goes on."""
     verbs.answer(**typed(locals()))
 
 
-@task(help={"reason": "why", **ENV})
+@verb(help={"reason": "why", **ENV})
 def hold(c, reason=None, env=None, json=False):
     """Freeze: no run begins until unhold."""
     verbs.hold(**typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def unhold(c, env=None, json=False):
     """End a freeze."""
     verbs.unhold(**typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def unlock(c, env=None, json=False):
     """Remove a lock that nobody holds any more."""
     verbs.unlock(**typed(locals()))
 
 
-@task(help={"last": "how many runs (default 20)", **ENV})
+@verb(help={"last": "how many runs (default 20)", **ENV})
 def history(c, last=None, env=None, json=False):
     """Show what was done, by whom, with what result."""
     verbs.history(**typed(locals()))
 
 
-@task(help={"run": "the run (default: the last)", "format": "html|md|json|junit (default md)", **ENV})
+@verb(help={"run": "the run (default: the last)", "format": "html|md|json|junit (default md)", **ENV})
 def report(c, run=None, format=None, env=None, json=False):
     """Print the report of a run."""
     verbs.report(**typed(locals()))
 
 
-@task(help={"component": "which", "version": "2.0.0, or with its release 2.0.0-2", "iteration": "the release (default 1)",
+@verb(help={"component": "which", "version": "2.0.0, or with its release 2.0.0-2", "iteration": "the release (default 1)",
             "description": "packaging file (default: lab/apps/COMPONENT.yml in the lab, packaging/COMPONENT.yml elsewhere)", **ENV})
 def publish(c, component=None, version=None, iteration=None, description=None, env=None, json=False):
     """Build an RPM and publish it, signed (what CI calls)."""
     verbs.publish(**typed(locals()))
 
 
-@task(name="check", help=ENV)
+@verb(name="check", help=ENV)
 def inventory_check(c, env=None, json=False):
     """Say what is wrong with an inventory, all of it, or that it is right."""
     verbs.inventory_check(**typed(locals()))
 
 
-@task(help={"url": "http://HOST:PORT/heartbeat", "token_file": "file with the flip token", "restart": "command that restarts the app", **ENV})
+@verb(help={"url": "http://HOST:PORT/heartbeat", "token_file": "file with the flip token", "restart": "command that restarts the app", **ENV})
 def conform(c, url=None, token_file=None, restart=None, env=None, json=False):
     """Try the heartbeat contract on a running instance."""
     verbs.conform(**typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def up(c, env=None, json=False):
     """Bring the data centre on this machine up."""
     verbs.lab("up", **typed(locals()))
 
 
-@task(help=ENV)
+@verb(help=ENV)
 def down(c, env=None, json=False):
     """Take it away, with every process, mount and namespace."""
     verbs.lab("down", **typed(locals()))
 
 
-@task(name="status", help=ENV)
+@verb(name="status", help=ENV)
 def lab_status(c, env=None, json=False):
     """Show hosts, balancers, repository and database of the lab."""
     verbs.lab("status", **typed(locals()))
 
 
-@task(help={"seconds": "how long (default 10)", "rate": "requests a second (default 100)", **ENV})
+@verb(help={"seconds": "how long (default 10)", "rate": "requests a second (default 100)", **ENV})
 def load(c, seconds=None, rate=None, env=None, json=False):
     """Send a bounded load to LIVE and print what came back."""
     verbs.lab("load", **typed(locals()))
 
 
-@task(name="break", help={"fault": "what (left out: shows all)", "target": "host, node or service", "option": "name=value (repeatable)", **ENV},
-      iterable=["option"])
+@verb(name="break", help={"fault": "what (left out: shows all)", "target": "host, node or service", "option": "name=value,name=value", **ENV})
 def break_(c, fault=None, target=None, option=None, env=None, json=False):
     """Do harm to the lab, to see what a deployment makes of it."""
     verbs.lab("break", **typed(locals()))
 
 
-@task(help={"fault": "which (left out: all)", "target": "where", **ENV})
+@verb(help={"fault": "which (left out: all)", "target": "where", **ENV})
 def mend(c, fault=None, target=None, env=None, json=False):
     """Undo what lab.break did."""
     verbs.lab("mend", **typed(locals()))
-
-
-@task(help={"version": "what the recap is about (default 2.0.0)", **ENV})
-def demo(c, version=None, env=None, json=False):
-    """The demonstration: publish, deploy 1.0.0, then roll 2.0.0 out under traffic (what `make demo` runs)."""
-    verbs.demo(**typed(locals()))
 
 
 def typed(words):
@@ -227,4 +226,4 @@ ns = Collection(deploy, rollout, standby, drain, converge, sanity, live, migrate
                 hold, unhold, unlock, history, report, publish)
 ns.add_collection(Collection("inventory", inventory_check))
 ns.add_collection(Collection("heartbeat", conform))
-ns.add_collection(Collection("lab", up, down, lab_status, load, break_, mend, demo))
+ns.add_collection(Collection("lab", up, down, lab_status, load, break_, mend))

@@ -65,7 +65,7 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         versions=call.versions(version, site, call.components(component, site)), migration=migration(site, name) if migrate or task == "migrate" else None)
     why = call.reason(reason)
     options = {"task": task, "reason": why, "wait": WAIT if wait else 0.0, "floor": call.whole(floor, "--floor"),
-               "exclude": dict(call.excluded(exclude or None, reason, site)) or None,
+               "exclude": dict(call.excluded(exclude, reason, site)) or None,
                "override_hours": call.reason(override_hours, "--override-hours"), "untested": call.reason(untested, "--untested")}
     if asked.migration and list:
         return show_migration(console, site, asked.migration)
@@ -366,7 +366,7 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
         if fault is None:
             console.text(data_centre.fault_list())
             return 0
-        found = data_centre.break_(site, fault, target, console.line, **dict(o.split("=", 1) for o in option or ()))
+        found = data_centre.break_(site, fault, target, console.line, **dict(o.split("=", 1) for o in (option or "").split(",") if "=" in o))
     elif what == "mend":
         found = data_centre.mend(site, fault, target, console.line)
     else:
@@ -374,9 +374,3 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
     if json:
         console.document(found)
     return 0
-
-
-@verb
-def demo(console, version=None, env=None, json=False):
-    from lab import demo as show
-    return show.run(call.env(env, BASE), call.version(version) if version else "2.0.0", console.line)
