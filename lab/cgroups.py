@@ -7,6 +7,7 @@ version 1 (`unified` and the named hierarchy `systemd`). A name is a path below 
 import contextlib
 import os
 import pathlib
+import subprocess
 import time
 
 TOP = pathlib.Path("/sys/fs/cgroup")
@@ -57,6 +58,13 @@ def populated(name):
     with contextlib.suppress(OSError):
         return "populated 1" in (TREES[0] / name / "cgroup.events").read_text()
     return False
+
+
+def give_back(unit):
+    """Let systemd forget the scope of this name at once: it would refuse a new one as long as it mourns the old."""
+    if by_systemd():
+        for verb in ("stop", "reset-failed"):
+            subprocess.run(["systemctl", "--quiet", verb, f"{unit}.scope"], capture_output=True, stdin=subprocess.DEVNULL)
 
 
 def remove(name, limit=10.0):

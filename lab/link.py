@@ -65,6 +65,7 @@ def clear(place):
             os.kill(first, signal.SIGKILL)          # the first process of the namespace: the kernel kills the rest
     if not cgroups.remove(home):
         raise errors.Refused(f"the control group {home} of the lab's last run does not go away", f"see {cgroups.TOP}")
+    cgroups.give_back(place.unit)
     for left in ("run", "db"):
         shutil.rmtree(place.folder / left, ignore_errors=True)
 
