@@ -92,7 +92,8 @@ class Observer:
                 runs = facts is not None and facts.services.get(name, (None,))[0] == "active"
                 if runs and answer is not None and answer.state is None and component.heartbeat.via != "ssh":
                     inside = replace(component, heartbeat=replace(component.heartbeat, via="ssh"))
-                    asked[host.name, name] = self._ask((host.name, name, "inside"), self._ports.read, self._site, host, inside, self._shell)
+                    asked[host.name, name] = self._ask((host.name, name, "inside"), self._ports.read, self._site, host, inside,
+                                                       self._shell)
         for key, question in asked.items():
             inside, outside = question.answer(until - self._clock())[0], answers[key][0]
             if inside is not None and inside.state is not None:
@@ -104,7 +105,8 @@ class Observer:
             raise trouble
         self.troubles.pop(host.name, None)
         if facts is None:
-            self.troubles[host.name] = getattr(trouble, "sentence", None) or str(trouble or "") or f"{host.name}: no answer in time"
+            sentence = getattr(trouble, "sentence", None) or str(trouble or "")
+            self.troubles[host.name] = sentence or f"{host.name}: no answer in time"
         heard = {name: answers[host.name, name][0] for name in host.components}
         mute = {name: self._mute_for(host.name, name, facts, heard[name]) for name in host.components}
         return host_seen(self._site, host, facts, heard, mute, self._ports, self.troubles.get(host.name, ""))
@@ -146,7 +148,7 @@ def host_seen(site, host, facts, answers, mute, ports, trouble=""):
     """
     components = tuple(_component_seen(site, host, name, facts, answers.get(name), mute.get(name, 0.0), ports, trouble)
                        for name in host.components)
-    return HostSeen(host.name, host.stack, facts is not None, components, facts.job if facts else None, facts.boot if facts else None)
+    return HostSeen(host.name, host.stack, facts is not None, components, facts and facts.job, facts and facts.boot)
 
 
 def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
@@ -161,7 +163,7 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     if not valid:
         sick = active == "active" and mute > site.live.detection
         why = answer.why if answer is not None else f"the heartbeat of {name} on {host.name} was not read in time"
-        return replace(seen, sick=sick, note="; ".join(filter(None, (why, trouble))), release=answer.version if answer is not None else None)
+        return replace(seen, sick=sick, release=answer and answer.version, note="; ".join(filter(None, (why, trouble))))
     notes = [text for text in (answer.why, trouble) if text]
     if active in ("inactive", "missing"):
         # something answers in the place of a service that does not run: neither down nor proved to be anything
@@ -174,8 +176,9 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     release = answer.version
     if release is None and facts and not component.heartbeat.detail and not component.heartbeat.version_path:
         release = installed or None         # an app without any version of its own: the package database is all there is
-    return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight, note="; ".join(notes),
-                   since_age=answer.since_age, live_pool=ports.pool(site.live.nodes, answer, name, host.name),
+    return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight,
+                   note="; ".join(notes), since_age=answer.since_age,
+                   live_pool=ports.pool(site.live.nodes, answer, name, host.name),
                    standby_pool=ports.pool(site.standby.nodes, answer, name, host.name))
 
 

@@ -9,7 +9,8 @@ from bgdeploy import errors, model, observe, site
 from bgdeploy.outside.chef import HostFacts
 from bgdeploy.outside.heartbeat import Answer
 
-LIVE_NODES = (site.Node("live-1", "10.77.0.3", interval=0.5, fall=2, rise=2), site.Node("live-2", "10.77.0.4", interval=1, fall=2, rise=2))
+LIVE_NODES = (site.Node("live-1", "10.77.0.3", interval=0.5, fall=2, rise=2),
+              site.Node("live-2", "10.77.0.4", interval=1, fall=2, rise=2))
 STANDBY_NODES = (site.Node("standby-1", "10.77.0.5", interval=0.5, fall=2, rise=2),)
 DETECTION = 3.0             # of live-2: 1 s, twice, and its time-out
 
@@ -17,8 +18,8 @@ DETECTION = 3.0             # of live-2: 1 s, twice, and its time-out
 def _site(count=1, **heartbeat):
     web = site.Component("web", "web", "web", "web", site.Heartbeat(port=8080, **heartbeat))
     hosts = tuple(site.Host(f"green-{n}", "green", f"10.77.0.{10 + n}", components=("web",)) for n in range(1, count + 1))
-    return site.Site("lab", "lab.yml", "/base", (web,), (site.Stack("green", hosts),), site.Balancer("live", LIVE_NODES, (("web", 8080),)),
-                     site.Balancer("standby", STANDBY_NODES, (("web", 8080),)), model.Policy())
+    live, standby = site.Balancer("live", LIVE_NODES, (("web", 8080),)), site.Balancer("standby", STANDBY_NODES, (("web", 8080),))
+    return site.Site("lab", "lab.yml", "/base", (web,), (site.Stack("green", hosts),), live, standby, model.Policy())
 
 
 def _pool(nodes, answer, component, host):
@@ -30,42 +31,51 @@ def _facts(active="active", start="s1", installed="2.0.0-1", **more):
 
 
 def _kit(state="live", **changes):
-    return Answer(**{"state": state, "version": "2.0.0-1", "started": "s1", "in_flight": 3, "since_age": 60.0, "healthy": True, "status": 200, **changes})
+    return Answer(**{"state": state, "version": "2.0.0-1", "started": "s1", "in_flight": 3, "since_age": 60.0, "healthy": True,
+                     "status": 200, **changes})
 
 
 SICK = Answer(why="web on green-1 answers 503 sick", healthy=False, status=503, version="2.0.0-1")
 GONE = Answer(why="web on green-1 connection refused")
 
+LIVE = ("live", "2.0.0-1", "s1", "yes", "no", 3, False)
+STANDBY = ("standby", "2.0.0-1", "s1", "yes", "no", 3, False)
+DOWN = ("down", None, None, "no", "no", 0, False)
+MUTE = (None, None, "s1", None, None, None, False)
+UNKNOWN = (None, None, None, None, None, None, False)
 # facts, answer, seconds mute -> heartbeat, release, started, live_pool, standby_pool, sessions, sick
 TABLE = {
-    "live by its own word": (_facts(), _kit(), 0, ("live", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "standby by its own word": (_facts(), _kit("standby"), 0, ("standby", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "the running version counts, not the installed one": (_facts(installed="3.0.0-1"), _kit(), 0, ("live", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "not installed: down, let go, nothing in flight": (_facts("missing", None, ""), GONE, 0, ("down", None, None, "no", "no", 0, False)),
-    "stopped: down": (_facts("inactive", "s0"), GONE, 0, ("down", None, None, "no", "no", 0, False)),
-    "failed: down": (_facts("failed"), GONE, 0, ("down", None, None, "no", "no", 0, False)),
-    "failed is down whatever answers": (_facts("failed"), _kit(), 0, ("down", None, None, "no", "no", 0, False)),
-    "activating: down": (_facts("activating"), GONE, 9, ("down", None, None, "no", "no", 0, False)),
-    "activating is down though it answers already": (_facts("activating"), _kit(), 0, ("down", None, None, "no", "no", 0, False)),
-    "something answers for a stopped service: nobody knows": (_facts("inactive", None), _kit(), 0, (None, None, None, None, None, None, False)),
-    "something answers for a missing service: nobody knows": (_facts("missing", None), _kit(), 0, (None, None, None, None, None, None, False)),
-    "going down and mute: unknown, never down yet": (_facts("deactivating"), GONE, 99, (None, None, "s1", None, None, None, False)),
-    "going down and still answering: its word": (_facts("deactivating"), _kit("standby"), 0, ("standby", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "runs and is mute for a moment: unknown": (_facts(), GONE, 0, (None, None, "s1", None, None, None, False)),
-    "runs and is mute as long as LIVE may take: still unknown": (_facts(), GONE, DETECTION, (None, None, "s1", None, None, None, False)),
+    "live by its own word": (_facts(), _kit(), 0, LIVE),
+    "standby by its own word": (_facts(), _kit("standby"), 0, STANDBY),
+    "the running version counts, not the installed one": (_facts(installed="3.0.0-1"), _kit(), 0, LIVE),
+    "not installed: down, let go, nothing in flight": (_facts("missing", None, ""), GONE, 0, DOWN),
+    "stopped: down": (_facts("inactive", "s0"), GONE, 0, DOWN),
+    "failed: down": (_facts("failed"), GONE, 0, DOWN),
+    "failed is down whatever answers": (_facts("failed"), _kit(), 0, DOWN),
+    "activating: down": (_facts("activating"), GONE, 9, DOWN),
+    "activating is down though it answers already": (_facts("activating"), _kit(), 0, DOWN),
+    "something answers for a stopped service: nobody knows": (_facts("inactive", None), _kit(), 0, UNKNOWN),
+    "something answers for a missing service: nobody knows": (_facts("missing", None), _kit(), 0, UNKNOWN),
+    "going down and mute: unknown, never down yet": (_facts("deactivating"), GONE, 99, MUTE),
+    "going down and still answering: its word": (_facts("deactivating"), _kit("standby"), 0, STANDBY),
+    "runs and is mute for a moment: unknown": (_facts(), GONE, 0, MUTE),
+    "runs and is mute as long as LIVE may take: still unknown": (_facts(), GONE, DETECTION, MUTE),
     "runs and is mute for longer: sick": (_facts(), GONE, DETECTION + 0.1, (None, None, "s1", None, None, None, True)),
     "says that it is sick: unknown first": (_facts(), SICK, 0, (None, "2.0.0-1", "s1", None, None, None, False)),
     "says so for longer: sick": (_facts(), SICK, DETECTION + 0.1, (None, "2.0.0-1", "s1", None, None, None, True)),
-    "not read in time: unknown, and no sickness": (_facts(), None, 0, (None, None, "s1", None, None, None, False)),
+    "not read in time: unknown, and no sickness": (_facts(), None, 0, MUTE),
     "systemd does not answer: the word alone": (_facts(None, None), _kit(), 0, ("live", "2.0.0-1", None, "yes", "no", 3, False)),
-    "systemd does not answer, nor the app: unknown": (_facts(None, None), GONE, 99, (None, None, None, None, None, None, False)),
-    "SSH is dead and the app answers: its own word and start": (None, _kit(), 0, ("live", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "SSH is dead and so is the app: unknown": (None, GONE, 99, (None, None, None, None, None, None, False)),
-    "nobody answers at all": (None, None, 0, (None, None, None, None, None, None, False)),
-    "another process answers than the service's: no start id": (_facts(start="s2"), _kit(), 0, ("live", "2.0.0-1", None, "yes", "no", 3, False)),
-    "an app without a start id of its own has systemd's": (_facts(), _kit(started=None), 0, ("live", "2.0.0-1", "s1", "yes", "no", 3, False)),
-    "no version in the answer of an app with the kit: unknown": (_facts(), _kit(version=None), 0, ("live", None, "s1", "yes", "no", 3, False)),
-    "not measured requests stay unknown": (_facts(), _kit(in_flight=None), 0, ("live", "2.0.0-1", "s1", "yes", "no", None, False)),
+    "systemd does not answer, nor the app: unknown": (_facts(None, None), GONE, 99, UNKNOWN),
+    "SSH is dead and the app answers: its own word and start": (None, _kit(), 0, LIVE),
+    "SSH is dead and so is the app: unknown": (None, GONE, 99, UNKNOWN),
+    "nobody answers at all": (None, None, 0, UNKNOWN),
+    "another process answers than the service's: no start id": (
+        _facts(start="s2"), _kit(), 0, ("live", "2.0.0-1", None, "yes", "no", 3, False)),
+    "an app without a start id of its own has systemd's": (_facts(), _kit(started=None), 0, LIVE),
+    "no version in the answer of an app with the kit: unknown": (
+        _facts(), _kit(version=None), 0, ("live", None, "s1", "yes", "no", 3, False)),
+    "not measured requests stay unknown": (
+        _facts(), _kit(in_flight=None), 0, ("live", "2.0.0-1", "s1", "yes", "no", None, False)),
 }
 
 
@@ -73,7 +83,8 @@ TABLE = {
 def test_one_hosts_answers_fold_to(case):
     facts, answer, mute, expected = TABLE[case]
     described = _site()
-    host = observe.host_seen(described, described.hosts[0], facts, {"web": answer}, {"web": mute}, observe.Ports(None, None, _pool))
+    ports = observe.Ports(None, None, _pool)
+    host = observe.host_seen(described, described.hosts[0], facts, {"web": answer}, {"web": mute}, ports)
     seen = host.component("web")
     assert (seen.heartbeat, seen.release, seen.started, seen.live_pool, seen.standby_pool, seen.sessions, seen.sick) == expected
     assert seen.installed == (facts.packages["web"] if facts else None)
@@ -185,7 +196,8 @@ def test_a_host_that_still_owes_an_answer_is_not_asked_again_and_its_late_answer
 
 
 def test_whatever_a_port_raises_is_an_answer_that_did_not_come(observer):
-    ports = Ports({"green-1": errors.NoAnswer("green-1: gone"), "green-2": errors.Refused("green-2: changed key"), "green-3": ValueError("odd")})
+    ports = Ports({"green-1": errors.NoAnswer("green-1: gone"), "green-2": errors.Refused("green-2: changed key"),
+                   "green-3": ValueError("odd")})
     watcher = observer(_site(4), ports)
     seen = watcher.look()
     assert [h.reachable for h in seen.hosts] == [False, False, False, True]

@@ -20,8 +20,10 @@ def _resolve(tmp_path, text, address="green1", program="ssh", port=22, user=None
 
 
 @pytest.mark.parametrize("spec, expected", [
-    ("green1", (None, "green1", None)), ("green1.lab:2222", (None, "green1.lab", 2222)), ("deploy@green1", ("deploy", "green1", None)),
-    ("fd77::11", (None, "fd77::11", None)), ("[fd77::12]", (None, "fd77::12", None)), ("[fd77::12]:2222", (None, "fd77::12", 2222)),
+    ("green1", (None, "green1", None)), ("green1.lab:2222", (None, "green1.lab", 2222)),
+    ("deploy@green1", ("deploy", "green1", None)),
+    ("fd77::11", (None, "fd77::11", None)), ("[fd77::12]", (None, "fd77::12", None)),
+    ("[fd77::12]:2222", (None, "fd77::12", 2222)),
     ("ops@[fd77::12]:22", ("ops", "fd77::12", 22)), ("10.77.0.11", (None, "10.77.0.11", None)), ("::1", (None, "::1", None))])
 def test_an_address_is_read_as_host_and_port_also_where_it_is_ipv6(spec, expected):
     assert ssh_config.split(spec) == expected
@@ -35,7 +37,8 @@ def test_what_is_no_address_is_bad_input(spec):
 
 @with_ssh
 def test_a_match_final_with_a_negated_exec_means_what_ssh_means_by_it(tmp_path):
-    text = 'Match final !originalhost hop !exec "exit 0"\n  ProxyCommand ssh hop -W %h:%p\nHost green1\n  HostName 10.77.0.99\n  User carrier\n'
+    text = ('Match final !originalhost hop !exec "exit 0"\n  ProxyCommand ssh hop -W %h:%p\n'
+            "Host green1\n  HostName 10.77.0.99\n  User carrier\n")
     target = _resolve(tmp_path, text)
     assert (target.hostname, target.user, target.proxy_command) == ("10.77.0.99", "carrier", None)
 
@@ -85,7 +88,8 @@ Match all
 
 
 @pytest.mark.parametrize("line, named", [
-    ('Match final !originalhost hop !exec "true"', "Match final"), ("Match host=green*", "Match host=green*"), ("Include other", "include"),
+    ('Match final !originalhost hop !exec "true"', "Match final"), ("Match host=green*", "Match host=green*"),
+    ("Include other", "include"),
     ("Match user root", "Match user root"), ("CanonicalizeHostname yes", "canonicalizehostname"), ("Nonsense on", "nonsense")])
 def test_without_an_ssh_client_what_cannot_be_read_surely_is_refused_with_file_line_and_cure(tmp_path, line, named):
     with pytest.raises(errors.BadInput) as refusal:

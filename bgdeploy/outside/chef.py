@@ -80,8 +80,9 @@ def facts(said, noise=""):
     return HostFacts(
         boot=_text(said.get("boot")), job=_foreign(foreign) if foreign else _job(job) if job else None, services=services,
         packages=packages, daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
-        proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"), server_only=_flag(said.get("server_only")),
-        report=job.get("report") if isinstance(job.get("report"), dict) else None, exit=job.get("exit"),
+        proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
+        server_only=_flag(said.get("server_only")), exit=job.get("exit"),
+        report=job.get("report") if isinstance(job.get("report"), dict) else None,
         out_size=job.get("out_size"), now=said.get("now"), noise=noise)
 
 
@@ -141,7 +142,8 @@ def send_cookbooks(shell, site, host, revision, tar_bytes, limit=120.0):
     if asked.outcome != "ok" or asked.evidence.get("have") is True:
         return asked
     left = max(1.0, limit - (time.monotonic() - began))
-    return _act(shell, site, host, ["cookbooks", "--hash", revision], left, lambda said: f"{len(tar_bytes)} bytes sent", tar_bytes)
+    return _act(shell, site, host, ["cookbooks", "--hash", revision], left, lambda said: f"{len(tar_bytes)} bytes sent",
+                stdin=tar_bytes)
 
 
 def output(shell, site, host, run, offset=0, cap=OUTPUT_CAP, limit=30.0):
@@ -217,7 +219,8 @@ def _ask(shell, site, host, argv, *, limit, cap=1 << 20, stdin=None):
         cure = " (is the RPM bgdeploy-host there of another version?)" if answer.exit == 2 else ""
         raise Refused(f"{host.name}: bgdeploy-host {argv[0]} refuses: {why}{cure}")
     if answer.exit in (126, 127) and not answer.out:
-        raise Refused(f"{host.name}: {site.ssh.helper} cannot be run ({line(answer.err, 200)}): install the RPM bgdeploy-host there")
+        raise Refused(f"{host.name}: {site.ssh.helper} cannot be run ({line(answer.err, 200)}): install the RPM bgdeploy-host "
+                      "there")
     raise NoAnswer(f"{host.name}: bgdeploy-host {argv[0]} ended with {answer.exit} and no answer: "
                    f"{line(answer.err or answer.out, 300) or 'it said nothing'}")
 

@@ -26,9 +26,9 @@ _SESSIONS_AT_ONCE = 8       # sshd's MaxSessions is 10 a connection
 
 # The password comes as the first line of stdin, never in an argument. sudo -n first: where no password is asked for (a NOPASSWD
 # rule), the line must not reach the command; where one is, -n ran nothing, and -S reads exactly that line.
-_WITH_PASSWORD = ('IFS= read -r p; r() { x=$(sudo -n -- "$@" 2>&1 1>&3 3>&-); s=$?; case "$s $x" in "1 sudo: "*|"1 sudo-rs: "*) '
-                  '{ printf "%s\\n" "$p"; cat; } | sudo -S -p "" -- "$@";; *) [ -z "$x" ] || printf "%s\\n" "$x" >&2; return $s;; '
-                  'esac; } 3>&1; r ')
+_WITH_PASSWORD = ('IFS= read -r p; r() { x=$(sudo -n -- "$@" 2>&1 1>&3 3>&-); s=$?; case "$s $x" in '
+                  '"1 sudo: "*|"1 sudo-rs: "*) { printf "%s\\n" "$p"; cat; } | sudo -S -p "" -- "$@";; '
+                  '*) [ -z "$x" ] || printf "%s\\n" "$x" >&2; return $s;; esac; } 3>&1; r ')
 
 
 class _Line:
@@ -135,7 +135,7 @@ class Shell:
         self.close()
 
     def _slow(self, until, last):
-        """How long a session may take to open; half of what is left on a kept connection, so that a new one can be tried after it."""
+        """How long a session may take to open: on a kept connection half of what is left, so that a new one can be tried."""
         left = until - time.monotonic()
         return min(self._ssh.connect + 5, left if last else left / 2)
 
@@ -169,7 +169,8 @@ class Shell:
                 return open_connection(target, known, through=through, label=label, connect=self._ssh.connect,
                                        keepalive=self._ssh.keepalive, until=until)
             except TurnedAway as error:
-                away = f" (the server turned logins away: {error or 'closed before its banner'}; see MaxStartups in its sshd_config)"
+                said = str(error) or "closed before its banner"
+                away = f" (the server turned logins away: {said}; see MaxStartups in its sshd_config)"
             finally:
                 turn.release()
             tries += 1

@@ -73,7 +73,7 @@ class Wire:
     def close(self):
         self._closed = True
         try:
-            self._raw.shutdown(socket.SHUT_RDWR)        # wakes the thread that reads; close alone would wait for its second to pass
+            self._raw.shutdown(socket.SHUT_RDWR)        # wakes the thread that reads; close alone leaves it for its second
         except (OSError, EOFError, paramiko.SSHException):
             pass
         self._raw.close()
@@ -248,7 +248,7 @@ def _translated(error, target, label, alive, seconds, stage):
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
         if alive and seconds < stage:
             keys = ", ".join(target.identities) or "no key"
-            more = " (it asks for a password or a code after the key, which is not supported)" if "more than a key" in str(error) else ""
+            more = ", but asks for a password or a code after the key, which is not supported" if "more than" in str(error) else ""
             return Refused(f"{label}: {where} does not accept user {target.user} with {keys}{more}"
                            f"{'' if target.only_identities else ' or the agent'}: correct ssh.user or ssh.identity in the "
                            "inventory, or the host's authorized_keys")

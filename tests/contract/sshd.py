@@ -42,7 +42,8 @@ def public(path):
 
 
 def _hash(password):
-    return subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    done = subprocess.run(["openssl", "passwd", "-6", "-stdin"], input=password, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip()
 
 
 class Sshd:
@@ -80,15 +81,15 @@ class Sshd:
         config = [f"Port {self.port}", *(f"ListenAddress {address}" for address in addresses),
                   *(f"HostKey {at}/host_{kind}" for kind in hostkeys),
                   *([f"HostCertificate {at}/host_{hostkeys[0]}-cert.pub"] if certificate else []),
-                  "PidFile none", "AuthorizedKeysFile /home/authorized", "StrictModes no", "UsePAM no", "LogLevel DEBUG1",
+                  *lines, "PidFile none", "AuthorizedKeysFile /home/authorized", "StrictModes no", "UsePAM no", "LogLevel DEBUG1",
                   "PasswordAuthentication no"]     # the first value counts: `lines` may say otherwise
         (at / "sshd_config").write_text("\n".join(config) + "\n")
 
     def start(self):
         before = self.log.stat().st_size if self.log.exists() else 0
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(["unshare", "-m", "/bin/sh", "-c", SETUP.format(at=self.at, uid=UID)], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+            self.process = subprocess.Popen(["unshare", "-m", "/bin/sh", "-c", SETUP.format(at=self.at, uid=UID)],
+                                            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         for _ in range(200):
             if self.process.poll() is not None:
                 pytest.fail("sshd did not start: " + self.log.read_text()[-2000:])
@@ -118,7 +119,7 @@ class Sshd:
         return str(path)
 
     def hostkey(self, kind=None):
-        return self.at / f"host_{kind}" if kind else next(p for p in sorted(self.at.glob("host_*")) if "." not in p.name and "-" not in p.name)
+        return self.at / f"host_{kind}" if kind else sorted(p for p in self.at.glob("host_*") if not p.suffix)[0]
 
     def site(self, **ssh):
         """What of a site.Site the SSH port reads."""

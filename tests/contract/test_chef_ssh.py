@@ -20,9 +20,10 @@ class World:
         self.server, self.at = server, at
         self.root = at / "root"
         self.helper = at / "bgdeploy-host"
-        components = tuple(site.Component(name, name, name, name, site.Heartbeat(port=port)) for name, port in (("api", 8081), ("web", 8080)))
+        components = tuple(site.Component(name, name, name, name, site.Heartbeat()) for name in ("api", "web"))
         part = server.site(user="root", sudo="none", helper=str(self.helper))
-        self.site = site.Site("lab", "lab.yml", str(at), components, (), None, None, model.Policy(), ssh=part.ssh, chef=site.Chef(limit=60))
+        self.site = site.Site("lab", "lab.yml", str(at), components, (), None, None, model.Policy(), ssh=part.ssh,
+                              chef=site.Chef(limit=60))
         self.host = site.Host("green-1", "green", "127.0.0.1", server.port, components=("api", "web"))
         self.shell = ssh.Shell(self.site)
 
@@ -61,6 +62,10 @@ def world(server, tmp_path):
     made = World(server, tmp_path)
     yield made
     made.shell.close()
+
+
+def _says(document):
+    return f"echo --bgdeploy--; echo '{document}'; echo --end--"
 
 
 RELEASE = model.Release((("api", "2.0.0-1"), ("web", "2.0.0-1")), "abcdef0123456789")
@@ -124,7 +129,7 @@ def test_output_is_read_piece_by_piece_from_an_offset(world):
 
 
 def test_parking_where_nothing_is_stored_is_done_already(world):
-    world.answers("""echo --bgdeploy--; echo '{"component": "web", "parked": false, "why": "no heartbeat is stored here"}'; echo --end--""")
+    world.answers(_says('{"component": "web", "parked": false, "why": "no heartbeat is stored here"}'))
     result = chef.park(world.shell, world.site, world.host, "web")
     assert (result.outcome, result.detail) == ("ok", "no heartbeat is stored here")
 
@@ -138,7 +143,7 @@ def test_parking_where_nothing_is_stored_is_done_already(world):
     ("echo --bgdeploy--; echo '{\"refused\": \"run r0 goes on here\"}'; echo --end--; exit 3", "failed", "run r0 goes on here"),
     ("echo --bgdeploy--; echo '{\"error\": \"start does not know it\"}'; echo --end--; exit 2", "failed", "another version"),
     ("kill -9 $PPID", "unknown", "before its answer came"),
-    ("echo Hello; echo --bgdeploy--; echo '{\"run\": \"r1\", \"already\": false, \"state\": \"running\"}'; echo --end--", "ok", "started")])
+    ("echo Hello; " + _says('{"run": "r1", "already": false, "state": "running"}'), "ok", "started")])
 def test_a_start_is_ok_failed_or_unknown_by_what_the_helper_really_said(world, text, outcome, part):
     world.answers(text)
     result = chef.start(world.shell, world.site, world.host, "r1", RELEASE, limit=20)

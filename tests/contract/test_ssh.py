@@ -194,18 +194,34 @@ def test_nobody_listening_is_no_answer_at_once_with_the_address():
         shell.run(site.Host("green-1", "green", "127.0.0.1", port), ["true"])
 
 
-def test_a_connection_frozen_in_mid_command_ends_at_the_deadline(tmp_path):
+def _frozen(server, shell):
+    """The processes that carry the connection of this shell, stopped: TCP still acknowledges, nothing answers."""
+    session = shell.run(server.host(), ["/bin/sh", "-c", "ps -o ppid= -p $(ps -o sid= -p $$)"]).out.strip().decode()
+    parent = subprocess.run(["ps", "-o", "ppid=", "-p", session], stdout=subprocess.PIPE, text=True).stdout.split()
+    subprocess.run(["kill", "-STOP", session, *parent], check=True)
+    return [session, *parent]
+
+
+def test_a_kept_connection_that_hangs_is_replaced_within_the_limit(tmp_path):
     with Sshd(tmp_path) as server, ssh.Shell(server.site()) as shell:
-        session = shell.run(server.host(), ["/bin/sh", "-c", "ps -o ppid= -p $(ps -o sid= -p $$)"]).out.strip().decode()
-        tree = [session, *subprocess.run(["ps", "-o", "ppid=", "-p", session], stdout=subprocess.PIPE, text=True).stdout.split()]
-        subprocess.run(["kill", "-STOP", *tree], check=True)
+        stopped = _frozen(server, shell)
+        try:
+            assert shell.run(server.host(), ["echo", "on"], limit=20).out == b"on\n"
+        finally:
+            subprocess.run(["kill", "-CONT", *stopped], check=True)
+
+
+def test_a_server_that_hangs_altogether_is_no_answer_at_the_deadline(tmp_path):
+    with Sshd(tmp_path) as server, ssh.Shell(server.site()) as shell:
+        stopped = _frozen(server, shell)
+        subprocess.run(["kill", "-STOP", str(server.process.pid)], check=True)
         try:
             began = time.monotonic()
             with pytest.raises(errors.NoAnswer):
                 shell.run(server.host(), ["true"], limit=3)
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 20
         finally:
-            subprocess.run(["kill", "-CONT", *tree], check=True)
+            subprocess.run(["kill", "-CONT", str(server.process.pid), *stopped], check=True)
         assert shell.run(server.host(), ["echo", "thawed"]).out == b"thawed\n"
 
 

@@ -77,12 +77,14 @@ def test_a_revoked_key_is_refused(three):
 def test_a_host_certificate_alone_is_refused_and_a_pinned_key_beside_it_connects(tmp_path):
     authority = keys(tmp_path, "authority")
     keys(tmp_path, "host_ed25519")
-    subprocess.run(["ssh-keygen", "-q", "-s", str(authority), "-I", "green1", "-h", "-n", "127.0.0.1", f"{tmp_path}/host_ed25519.pub"], check=True)
+    sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "green1", "-h", "-n", "127.0.0.1"]
+    subprocess.run([*sign, f"{tmp_path}/host_ed25519.pub"], check=True)
     with Sshd(tmp_path, certificate=True) as server:
         line = f"@cert-authority [127.0.0.1]:* {public(authority)}"
         with pytest.raises(errors.Refused, match="host certificates are not supported: pin the key"):
             _hello(server, known_hosts=server.known(line))
-        assert _hello(server, known_hosts=server.known(line, f"{server.name()} {public(server.hostkey('ed25519'))}")) == b"hello\n"
+        pinned = f"{server.name()} {public(server.hostkey('ed25519'))}"
+        assert _hello(server, known_hosts=server.known(line, pinned)) == b"hello\n"
 
 
 def test_only_the_named_key_is_tried_though_an_agent_holds_many(tmp_path):
@@ -97,13 +99,13 @@ def test_only_the_named_key_is_tried_though_an_agent_holds_many(tmp_path):
 
 def test_a_key_locked_by_a_passphrase_is_used_through_the_agent_that_holds_it(tmp_path):
     with Sshd(tmp_path) as server, _agent(tmp_path, "foreign", str(server.identity)):
-        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(server.identity)], check=True, stdout=subprocess.DEVNULL)
+        _lock(server.identity)
         assert _hello(server) == b"hello\n"
 
 
 def test_a_locked_key_without_an_agent_is_a_refusal_and_no_prompt(tmp_path):
     with Sshd(tmp_path) as server:
-        subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(server.identity)], check=True, stdout=subprocess.DEVNULL)
+        _lock(server.identity)
         with pytest.raises(errors.Refused, match="user deploy"):
             _hello(server)
 
@@ -140,12 +142,13 @@ def test_two_hosts_at_one_address_with_two_ports_keep_their_keys_and_connections
 
 def test_a_jump_host_carries_all_connections_over_one_login(tmp_path):
     with Sshd(tmp_path, lines=["MaxStartups 3:90:5"]) as server:
-        file = server.known(f"{server.name()} {public(server.hostkey())}", f"{server.name('127.0.0.2')} {public(server.hostkey())}")
+        file = server.known(*(f"{server.name(address)} {public(server.hostkey())}" for address in ("127.0.0.1", "127.0.0.2")))
         server.stop()
         (tmp_path / "sshd_config").write_text((tmp_path / "sshd_config").read_text() + "ListenAddress 127.0.0.2\n")
         server.start()
         with ssh.Shell(server.site(known_hosts=file, jump=f"deploy@127.0.0.2:{server.port}")) as shell:
-            seen = [shell.run(server.host(f"host-{n}"), ["/bin/sh", "-c", "echo $SSH_CONNECTION"]).out.decode().split()[2] for n in range(6)]
+            where = ["/bin/sh", "-c", "echo $SSH_CONNECTION"]
+            seen = [shell.run(server.host(f"host-{n}"), where).out.decode().split()[2] for n in range(6)]
         log = server.log.read_text()
     assert seen == ["127.0.0.1"] * 6
     assert log.count("Accepted publickey") == 7
@@ -162,7 +165,8 @@ def test_a_proxy_command_carries_the_connection_and_ends_with_it(three, tmp_path
                       "            sys.exit()\n"
                       "        write(piece)\n"
                       "out = sys.stdout.buffer\n"
-                      "threading.Thread(target=copy, args=(raw.recv, lambda p: (out.write(p), out.flush())), daemon=True).start()\n"
+                      "show = lambda piece: (out.write(piece), out.flush())\n"
+                      "threading.Thread(target=copy, args=(raw.recv, show), daemon=True).start()\n"
                       "copy(sys.stdin.buffer.raw.read, raw.sendall)\n")
     config = tmp_path / "config"
     config.write_text(f"Host *\n  ProxyCommand /usr/bin/python3 {script} %h %p\n")
@@ -177,7 +181,8 @@ needs_sudo = pytest.mark.skipif(not shutil.which("sudo"), reason="needs sudo")
 
 @needs_sudo
 def test_sudo_without_a_password_runs_as_root(tmp_path):
-    with Sshd(tmp_path, sudoers="deploy ALL=(root) NOPASSWD: /usr/bin/id, /usr/bin/cat") as server, ssh.Shell(server.site()) as shell:
+    rules = "deploy ALL=(root) NOPASSWD: /usr/bin/id, /usr/bin/cat"
+    with Sshd(tmp_path, sudoers=rules) as server, ssh.Shell(server.site()) as shell:
         assert shell.sudo(server.host(), ["/usr/bin/id", "-un"]).out == b"root\n"
         assert shell.sudo(server.host(), ["/usr/bin/cat"], stdin=b"through").out == b"through"
         assert shell.sudo(server.host(), ["/usr/bin/id", "nobody-knows"]).exit == 1
@@ -211,7 +216,8 @@ def test_a_password_that_sudo_does_not_ask_for_never_reaches_the_command(tmp_pat
 
 @needs_sudo
 def test_sudo_that_wants_a_terminal_is_a_refusal_with_the_cure(tmp_path):
-    with Sshd(tmp_path, sudoers="Defaults requiretty\ndeploy ALL=(root) NOPASSWD: ALL") as server, ssh.Shell(server.site()) as shell:
+    rules = "Defaults requiretty\ndeploy ALL=(root) NOPASSWD: ALL"
+    with Sshd(tmp_path, sudoers=rules) as server, ssh.Shell(server.site()) as shell:
         with pytest.raises(errors.Refused, match="sudo on green-1 .*requiretty"):
             shell.sudo(server.host(), ["/usr/bin/id"])
 
@@ -220,6 +226,10 @@ def test_a_user_who_is_root_needs_no_sudo(three):
     known = three.known(f"{three.name()} {public(three.hostkey('ed25519'))}")
     with ssh.Shell(three.site(user="root", sudo="none", known_hosts=known)) as shell:
         assert shell.sudo(three.host(), ["id", "-un"]).out == b"root\n"
+
+
+def _lock(key):
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "secret", "-f", str(key)], check=True, stdout=subprocess.DEVNULL)
 
 
 class _agent:
