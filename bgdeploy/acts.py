@@ -15,7 +15,7 @@ AT_ONCE = 16        # hosts acted on at the same time; `parallel` bounds converg
 
 
 class Acts:
-    """:param cookbooks: (revision, tar bytes) for local mode, or None. :param migrate: () -> Result, or None."""
+    """:param cookbooks: (revision, tar bytes) for local mode, or None. :param migrate: () -> Result."""
 
     def __init__(self, site, shell, run, by, cookbooks=None, migrate=None):
         self.site, self.shell, self.run, self.by = site, shell, run, by

@@ -269,6 +269,8 @@ def migrate(q):
     found = marker["state"]
     if found == "done":
         return None
+    if found == "started" and marker.get("alive") is not False:
+        return Stop(f"{q.goal.migrate} is carried out at this moment by {marker.get('by') or 'somebody'} (run {marker.get('run')})", "invoke status")
     if found in ("started", "failed") and marker.get("run") == q.memory.run and "migrate" not in q.memory.forgiven:
         return Stop(f"{q.goal.migrate} {found} in this run: {marker.get('detail') or 'no detail'}", "invoke migrate")
     choice = q.memory.answers.get(("migration", ""))

@@ -29,7 +29,7 @@ class Known:
 
     :param available: (component) -> full versions in the repository, newest first.
     :param cookbooks: revision of the cookbooks as they are now, "" in server mode.
-    :param migrated: pairs (migration, component, version) that done migrations need from now on.
+    :param migrated: triples (migration, component, version) that done migrations need from now on; None: not known.
     """
 
     site: object
@@ -57,7 +57,7 @@ def rollout(asked, known):
     R = chosen(asked, known, names)
     migration = asked.migration
     return Goal(tuple(Want(name, LIVE, R) for name in names), migration.name if migration else None,
-                tuple(sorted(migration.needs.items())) if migration else (), kind="rollout")
+                migration.needs if migration else (), kind="rollout")
 
 
 def rollback(asked, known):
@@ -102,7 +102,7 @@ def back(asked, known):
 
 
 def migrate(asked, known):
-    return Goal((), asked.migration.name, tuple(sorted(asked.migration.needs.items())), kind="migrate")
+    return Goal((), asked.migration.name, asked.migration.needs, kind="migrate")
 
 
 def step(asked, known):
@@ -132,7 +132,14 @@ def chosen(asked, known, stacks):
 
 
 def refuse_migrated(known, chosen_versions):
-    """After a migration no version comes back that cannot read what it wrote."""
+    """After a migration no version comes back that cannot read what it wrote; where nobody can tell, nothing older does."""
+    if known.migrated is None:
+        for component, version in chosen_versions.items():
+            now = release.running(known.seen, [h.name for h in known.seen.hosts], component)
+            if now and versions.compare(version, now[0]) < 0:
+                raise Refused(f"the database does not say which migrations are done, so {component} {version}, older than {now[0]}, may not come back",
+                              "invoke status")
+        return
     for name, component, least in known.migrated:
         version = chosen_versions.get(component)
         if version and versions.compare(version, least) < 0:

@@ -17,7 +17,7 @@ from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.memory import fold
 from bgdeploy.model import Goal, Result
 from bgdeploy.observe import Observer, Ports as LookPorts
-from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, packages, ssh, store, watch
+from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, store, watch
 from bgdeploy.prove import failed, floor as default_floor
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
@@ -38,7 +38,7 @@ class Session:
         self.clock = monotonic_clock()
         self.observer = Observer(site, self.shell, LookPorts(chef.look, heartbeat.read, balancer.pool), now=self.clock)
         self.interrupt = Interrupt()
-        self._store = None
+        self._store = self._migrations = None
 
     def __enter__(self):
         return self
@@ -46,8 +46,9 @@ class Session:
     def __exit__(self, *_):
         self.observer.close()
         self.shell.close()
-        if self._store:
-            self._store.close()
+        for kept in (self._store, self._migrations):
+            if kept:
+                kept.close()
 
     @property
     def store(self):
@@ -55,8 +56,30 @@ class Session:
             self._store = store.open_store(self.site, self.shell)
         return self._store
 
-    def look(self):
-        return self.observer.look()
+    @property
+    def migrations(self):
+        if self._migrations is None:
+            self._migrations = migrations.Migrations(self.site)
+        return self._migrations
+
+    def look(self, limit=None, migration=None):
+        """One look at everything; with `migration` (its name) at its marker in the database too."""
+        seen = self.observer.look(limit)
+        if migration is None:
+            return seen
+        try:
+            return replace(seen, migration=self.migrations.state(migration))
+        except NoAnswer:
+            return seen
+
+    def migrated(self):
+        """Triples (migration, component, least version) of what is done; None if the database does not say."""
+        if not self.site.database:
+            return ()
+        try:
+            return tuple((m["name"], c, v) for m in self.migrations.states() if m["state"] == "done" for c, v in m["needs"].items())
+        except NoAnswer:
+            return None
 
     def runs(self, most=200):
         """[(id, events)] of the last runs of this inventory, oldest first; where the store is shared, also other machines'."""
@@ -127,7 +150,7 @@ def locked(session, asked, options, run, grip):
     joined = joins(asked, open_ones)
     revision, cookbooks = chef.revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
     known = goals.Known(site, seen, tuple(history), cached(lambda c: packages.available(site, site.component(c).package)), console.line,
-                        joined[1] if joined else None, revision, options.get("migrated", ()))
+                        joined[1] if joined else None, revision, session.migrated() if asked.task in ("deploy", "rollout", "rollback", "converge") else ())
     if asked.task == "resume":
         run, events = joined
         goal = Goal.from_json(records.goal_of(events))
@@ -143,10 +166,11 @@ def locked(session, asked, options, run, grip):
         journal.tellers.append(lambda event: copied(session, run, event))
     begin(session, journal, asked, goal, seen, options, joined, policy)
     watcher = watch.Watch(site).start()
-    acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None, options.get("migrate"))
+    acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None,
+                lambda: carry_out(session, goal.migrate, run, journal))
     journal.tellers.append(lambda event: collect(session, run, event))
     ports = Ports(
-        look=lambda: session.observer.look(LOOK), act=lambda do, s, n: interruptible(acts(do, s, n), do, session.interrupt),
+        look=lambda: session.look(LOOK, goal.migrate), act=lambda do, s, n: interruptible(acts(do, s, n), do, session.interrupt),
         lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
         told=lambda: told(session), hook=lambda name, step: hook(site, run, asked, name, step),
         say=lambda wait, seconds: console.line(f"still waiting ({seconds:.0f} s): {wait.why}"),
@@ -167,6 +191,7 @@ def drive_and_ask(session, goal, policy, journal, ports, options):
         if choice is None:
             return end
         journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts), by=session.by())
+        settle(session, goal.migrate, choice, os.path.basename(journal.folder))
         if choice == "stop":
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
             return replace(end, outcome="stopped", exit_code=4, why="a person said stop")
@@ -241,7 +266,20 @@ def forgive(journal, seen):
     memory = fold(journal.events)
     hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events)] if w and failed(h, w, memory)}
     hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
-    journal.write("forgave", hosts=sorted(hosts), why="resume")
+    journal.write("forgave", hosts=sorted(hosts) + ["migrate"], why="resume")
+
+
+def carry_out(session, name, run, journal):
+    """Step 6, once: the migration in its own claim, with a person's choice where one was needed."""
+    choice = fold(journal.events).answers.get(("migration", ""))
+    return session.migrations.run(session.migrations.named(name), run, session.by()["user"], "repeat" if choice == "repeat" else None,
+                                  session.console.line, lambda: session.interrupt.wanted is not None)
+
+
+def settle(session, name, choice, run):
+    """A person says that a migration found half done is done: the marker says so from now on."""
+    if choice == "done":
+        session.migrations.mark_done(session.migrations.named(name), run, session.by()["user"])
 
 
 def told(session):

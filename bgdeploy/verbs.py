@@ -5,14 +5,15 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions
+from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions, soundness
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
 from bgdeploy.model import Ask, Do, Done, Stop
-from bgdeploy.outside import balancer, chef, packages
+from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -62,13 +63,12 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
     asked = goals.Asked(
         task, stack=None if task in ("rollout", "resume", "migrate") else call.maybe_stack(stack, site, "--stack") if task == "rollback" else call.stack(stack, site),
         hosts=call.hosts(hosts, site, stack), only=call.components(component, site), first=call.maybe_stack(first, site), older=older,
-        versions=call.versions(version, site, call.components(component, site)), migration=migration(site, name) if migrate or task == "migrate" else None)
+        versions=wanted_versions(site, task, version, component))
     why = call.reason(reason)
     options = {"task": task, "reason": why, "wait": WAIT if wait else 0.0, "floor": call.whole(floor, "--floor"),
                "exclude": dict(call.excluded(exclude, reason, site)) or None,
                "override_hours": call.reason(override_hours, "--override-hours"), "untested": call.reason(untested, "--untested")}
-    if asked.migration and list:
-        return show_migration(console, site, asked.migration)
+    wanted = None if name is None else call.choice(name, tuple(m.name for m in migrations.discover(site.migrations)), "--name")
     asking = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and not no_input and not json
     if asking:
         options["ask"] = lambda question: ask(console, question)
@@ -79,9 +79,14 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         return rehearse(console, site, asked)
     with sessions.Session(site, console) as session:
         console.on_gone = lambda: setattr(session.interrupt, "wanted", session.interrupt.wanted or "output gone")
-        if asked.migration:
-            from bgdeploy.outside import migrations
-            options["migrate"] = lambda: migrations.act(site, asked.migration, session)
+        if task == "migrate" or migrate:
+            asked = replace(asked, migration=session.migrations.named(wanted))
+            if list:
+                console.line(session.migrations.describe(asked.migration)["text"] if asked.migration else "every migration is done")
+                return 0
+            if task == "migrate" and asked.migration is None:
+                console.line("every migration is done")
+                return 0
         end, run = sessions.pursue(session, asked, options)
         if end is None:
             console.line("nothing was done")
@@ -97,17 +102,13 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
     return end.exit_code
 
 
-def migration(site, name):
-    from bgdeploy.outside import migrations
-    return migrations.find(site, name)
-
-
-def show_migration(console, site, wanted):
-    from bgdeploy.outside import migrations
-    open_site(site.name)
-    for line in migrations.describe(site, wanted):
-        console.line(line)
-    return 0
+def wanted_versions(site, task, version, component):
+    """What --version says; where it was left out, the inventory's own `versions:`, which a rollback does not follow."""
+    only = call.components(component, site)
+    typed = call.versions(version, site, only)
+    if typed or task not in ("deploy", "rollout", "converge"):
+        return typed
+    return tuple((name, text) for name, text in site.versions if not only or name in only)
 
 
 def ask(console, question):
@@ -144,7 +145,7 @@ def plan(console, stack=None, hosts=None, first=None, version=None, component=No
     site = inventory.load(call.env(env, BASE), BASE)
     task = "rollout" if stack is None else "deploy"
     asked = goals.Asked(task, stack=call.maybe_stack(stack, site, "--stack"), hosts=call.hosts(hosts, site, stack), first=call.maybe_stack(first, site),
-                        only=call.components(component, site), versions=call.versions(version, site, call.components(component, site)), older=older)
+                        only=call.components(component, site), versions=wanted_versions(site, task, version, component), older=older)
     lowered = call.whole(floor, "--floor")
     site = open_site(env)
     with sessions.Session(site, console) as session:
@@ -219,7 +220,7 @@ def check(console, env=None, json=False):
 
 @verb
 def answer(console, run=None, choice=None, reason=None, env=None, json=False):
-    site = inventory.load(call.env(env, BASE), BASE)
+    site = open_site(env)
     wanted, why = call.run(run), call.reason(reason)
     with sessions.Session(site, console) as session:
         found = {name: events for name, events in sessions.open_runs(session.runs())}
@@ -240,6 +241,9 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         journal = sessions.Journal(session.folder(name), session.clock, [console.event])
         journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
                       hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
+        goal = records.goal_of(found[name])
+        if goal.get("migrate"):
+            sessions.settle(session, goal["migrate"], word, name)
         if word == "stop":
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
         journal.close()
@@ -332,6 +336,8 @@ def inventory_check(console, env=None, json=False):
     if json:
         console.document({"env": name, "problems": list(found)})
     if not found:
+        for sentence in soundness.warnings(inventory.load(name, BASE)):
+            console.line(f"think of it: {sentence}")
         console.line(f"inventories/{name}.yml is right")
     return 2 if found else 0
 
