@@ -187,7 +187,7 @@ def drain(q, want, wave, before):
     why = f"after {q.policy.limits.drain:g} s there are still requests in flight: {'; '.join(f'{h.name}: {h.sessions}' for h in full)}"
     if q.policy.drain_then == "ask":
         return Ask("drain", want.stack, tuple(h.name for h in full), ("proceed", "stop"), why)
-    return Stop(why, f"invoke resume, or invoke live --stack {want.stack}", tuple(h.name for h in full))
+    return Stop(why, f"invoke resume | invoke live --stack {want.stack}", tuple(h.name for h in full))
 
 
 def converge(q, want, wave, before):
@@ -314,7 +314,8 @@ def trouble(q, want, bad):
     why, hosts = "; ".join(bad.values()), tuple(bad)
     if q.policy.on_failure == "ask":
         return Ask("failure", want.stack, hosts, ("retry", "exclude", "stop"), why)
-    return Stop(why, "invoke resume, or the deploy with another --version", hosts)
+    return Stop(why, f"invoke resume | invoke deploy --stack {want.stack} --version VERSION | invoke rollback --stack {want.stack} | "
+                     f"invoke back --stack {want.stack}", hosts)
 
 
 def pool(q, want, hosts, balancer, verb):

@@ -195,7 +195,7 @@ def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None)
     found = list(step.warnings) if isinstance(step, Done) else []
     found += [(e.get("key", "warning"), e["text"]) for e in journal.events if e["kind"] == "warned"]
     counted = tuple(text for key, text in found if key not in accept)
-    next_commands = (step.next_command,) if isinstance(step, Stop) else ()
+    next_commands = tuple(step.next_command.split(" | ")) if isinstance(step, Stop) else ()
     if interrupted:
         outcome, code = "interrupted", 5
         journal.write("interrupted", signal=interrupted)

@@ -325,7 +325,10 @@ class Ask:
 
 @dataclass(frozen=True)
 class Stop:
-    """Cannot go on. refused: before the run's first act, a rule says no (exit 3); else a step failed (exit 4)."""
+    """Cannot go on: refused before the first act (exit 3), else a step failed (exit 4).
+
+    :param next_command: what to type; alternatives are joined by " | ".
+    """
 
     why: str
     next_command: str
