@@ -1,6 +1,6 @@
 """Open the same store from tests and from other processes; run as a program, it is one of several drivers.
 
-    python -m tests.stores DESCRIPTION take TTL [HOLD-FOR]      prints `taken` or `refused SENTENCE`, then a line a command on stdin
+    python -m tests.stores DESCRIPTION TTL WHO      obeys the words on its stdin, a line each, and answers each with a line
 """
 
 import json
@@ -18,13 +18,13 @@ from tests.serving import ROOT
 
 
 def described(store, base, **more):
-    """What another process needs to open the same store. :param more: host (dict of site.Host), ssh (dict of site.Ssh)."""
+    """What another process needs to open the same store. :param more: name, host (dict of site.Host), ssh (dict of site.Ssh)."""
     return {"store": store, "base": str(base), **more}
 
 
 def site_of(description):
     host = Host(**description["host"]) if "host" in description else None
-    return Site(name="shop", file="shop.yml", base=description["base"], components=(), live=None, standby=None, policy=Policy(),
+    return Site(name=description.get("name", "shop"), file="shop.yml", base=description["base"], components=(), live=None, standby=None, policy=Policy(),
                 stacks=(Stack("green", (host,)),) if host else (), ssh=Ssh(**description.get("ssh", {})),
                 store=description["store"], lock_host=host.name if host else None)
 

@@ -21,7 +21,7 @@ LARGEST_VALUE = 1 << 20         # bytes of JSON
 def open_store(site, shell=None):
     """The site's store.
 
-    :param shell: ssh.Shell, for a site with lock_host.
+    :param shell: ssh.Shell, for a site with lock_host; None: one of its own.
     :raises Refused: the folder cannot be written (nothing else was touched).
     :raises BadInput: the address of the store makes no sense.
     A database is not asked yet: `back` must work without it.
@@ -41,7 +41,7 @@ def open_store(site, shell=None):
         raise BadInput(f"{site.file}: store: {clean.line(address)} is neither file:PATH nor mongodb://...")
     if site.lock_host:
         from bgdeploy.outside import lease_ssh
-        place = lease_ssh.HostLease(site, shell)
+        place = lease_ssh.open_host(site, shell)
     return Store(records, place)
 
 

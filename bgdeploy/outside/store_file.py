@@ -13,7 +13,6 @@ import json
 import os
 import pwd
 import secrets
-import time
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
@@ -97,7 +96,7 @@ class Folder:
                     if lease.boottime() > end:
                         raise NoAnswer(f"{path}: another process has been in the middle of a change for {PATIENCE:.0f} s; "
                                        f"fuser {path} names it") from None
-                    time.sleep(0.005)
+                    lease.pause(0.005)
             yield
         finally:
             os.close(file)

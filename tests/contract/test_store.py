@@ -9,6 +9,7 @@ import pytest
 
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import lease as leases
+from tests.contract.sshd import Sshd
 from tests.databases import Database
 from tests.stores import Driver, described, opened
 
@@ -19,8 +20,19 @@ def database(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["file", "mongo"])
+@pytest.fixture(scope="module")
+def lock_host(tmp_path_factory):
+    """A real sshd; what another process needs to log in."""
+    with Sshd(tmp_path_factory.mktemp("sshd"), lines=["MaxStartups 100"]) as server:
+        ssh = {"user": "deploy", "identity": str(server.identity), "known_hosts": server.known(), "config": os.devnull}
+        yield {"host": {"name": "lock-1", "stack": "green", "address": "127.0.0.1", "port": server.port}, "ssh": ssh}
+
+
+@pytest.fixture(params=["file", "mongo", "lock_host"])
 def description(request, tmp_path):
+    if request.param == "lock_host":
+        there = request.getfixturevalue("lock_host")
+        return described(f"file:{tmp_path}/store", tmp_path, name=f"shop-{os.urandom(3).hex()}", **there)
     if request.param == "mongo":
         server = request.getfixturevalue("database")
         return described(f"{server.uri}/store_{os.urandom(3).hex()}", tmp_path)
@@ -126,9 +138,9 @@ def test_a_lock_taken_over_is_noticed_before_the_next_act(store):
 
 
 def test_of_fifty_contenders_one_wins(store, description):
-    """Ten processes and forty threads begin at the same moment; nobody waits."""
-    drivers = [Driver(description, ttl=30, who=f"process-{number}") for number in range(10)]
-    won, refused, start = [], [], threading.Barrier(41)
+    """Six processes and 44 threads begin at the same moment; nobody waits."""
+    drivers = [Driver(description, ttl=30, who=f"process-{number}") for number in range(6)]
+    won, refused, start = [], [], threading.Barrier(45)
 
     def contend(number):
         start.wait()
@@ -137,9 +149,9 @@ def test_of_fifty_contenders_one_wins(store, description):
         except Refused as trouble:
             refused.append(trouble.sentence)
     try:
-        assert [driver.answer() for driver in drivers] == ["ready"] * 10
+        assert [driver.answer() for driver in drivers] == ["ready"] * 6
         moment = time.clock_gettime(time.CLOCK_MONOTONIC_RAW) + 0.3
-        threads = [threading.Thread(target=contend, args=(number,)) for number in range(40)]
+        threads = [threading.Thread(target=contend, args=(number,)) for number in range(44)]
         for thread in threads:
             thread.start()
         for driver in drivers:
@@ -195,8 +207,13 @@ def test_the_lock_of_a_killed_driver_on_this_machine_is_free_at_once(store, desc
 
 @pytest.mark.parametrize("shift", ["+3600s", "-3600s", "-7776000s", "+420s"])
 def test_drivers_whose_clocks_differ_never_steal_and_never_wait_for_ever(store, description, shift):
-    """The other driver's wall clock is far from ours: his living lock is respected, and so is ours."""
-    faketime = ["faketime", "--exclude-monotonic", "-f", shift]
+    """The other driver's wall clock is far from ours: his living lock is respected, and so is ours.
+
+    On files libfaketime may bend every clock that it can; the drivers of databases and of Paramiko only live without that.
+    """
+    if "host" in description:
+        pytest.skip("libfaketime breaks the waits of Paramiko and subprocess; a lock host's ages are by its uptime, without any clock")
+    faketime = ["faketime", *(() if description["store"].startswith("file:") else ["--exclude-monotonic"]), "-f", shift]
     with Driver(description, ttl=4, who="elsewhen", before=faketime) as other:
         assert other.answer() == "ready" and other.say("take") == "taken" and other.say("keep") == "kept"
         held = store.holder()
