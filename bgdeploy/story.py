@@ -5,7 +5,7 @@ storyteller.py makes it from a journal; reports are made from it.
 
 from dataclasses import dataclass, field
 
-from bgdeploy.model import Seen
+from bgdeploy.model import Policy, Seen
 
 STEPS = ("standby", "drain", "converge", "sanity", "live", "migrate")
 BAD_JOBS = ("failed", "locked", "config")
@@ -96,6 +96,7 @@ class Story:
 
     run: str = None
     task: str = None
+    tasks: tuple = ()               # what was typed, in order: steps by hand share a run
     env: str = None
     by: object = None
     reason: str = None
@@ -106,7 +107,7 @@ class Story:
     exit_code: int = None
     why: str = ""
     versions: dict = field(default_factory=dict)
-    detection: float = 0.0
+    detection: float = Policy.detection
     phases: list = field(default_factory=list)
     before: Seen = None
     after: Seen = None

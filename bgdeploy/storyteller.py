@@ -8,7 +8,7 @@ import math
 
 from bgdeploy.clean import line
 from bgdeploy.story import Part, Phase, Story
-from bgdeploy.tolerant import mapping, names, number, pairs, seen_of, text, whole
+from bgdeploy.tolerant import excluded_of, items, mapping, names, number, pairs, seen_of, text, whole
 
 WAITED_FOR = {"chef": "converge", "drain": "drain", "soak": "soak"}     # pool and host belong to the act before them
 
@@ -25,7 +25,7 @@ def tell(events):
 class _Reader:
     def __init__(self):
         self.story, self.parts, self.open = Story(), [], None
-        self.acts, self.jobs, self.shares, self.stopped = {}, {}, [], False
+        self.acts, self.jobs, self.shares, self.stopped, self.over = {}, {}, [], False, False
 
     def read(self, event):
         s, at = self.story, number(event.get("at"))
@@ -34,10 +34,11 @@ class _Reader:
         if s.started is None:
             s.started = at
         method = getattr(self, "on_" + event["kind"], None)
-        if event["kind"] in ("resumed", "joined"):
-            gone = s.last if s.last is not None else at
+        if self.over or event["kind"] in ("resumed", "joined") or event.get("outcome") == "superseded":
+            gone = s.last if s.last is not None else at         # from the last event of before on nobody drove
             self.shut(gone)
             s.breaks.append((gone, at))
+            self.over = False
         s.last = at
         if method:
             method(event, at)
@@ -47,9 +48,10 @@ class _Reader:
         s.run, s.task, s.env, s.reason = (text(e.get(key)) for key in ("run", "task", "env", "reason"))
         s.by = {str(key): whole(v) if isinstance(v, int) else line(v) for key, v in mapping(e.get("by")).items()
                 if isinstance(v, (str, int))} or text(e.get("by"))
-        s.started, s.versions = at, {str(k): text(v) for k, v in pairs(e.get("versions"))}
+        s.tasks = (s.task,) if s.task else ()
+        s.started, s.versions = at, {str(k): text(v) for k, v in pairs(e.get("versions"))} or pinned(e.get("goal"))
         s.before = seen_of(e.get("seen"))
-        s.detection = number(mapping(e.get("policy")).get("detection")) or 0.0
+        s.detection = number(mapping(e.get("policy")).get("detection")) or s.detection
         s.excluded.update(excluded_of({"hosts": mapping(mapping(e.get("options")).get("exclude"))}))
         self.look(s.before, at)
 
@@ -58,7 +60,11 @@ class _Reader:
         s.ended = s.outcome = s.exit_code = None
         s.why, s.next, self.stopped = "", (), False
 
-    on_joined = on_resumed
+    def on_joined(self, e, at):
+        self.on_resumed(e, at)
+        if text(e.get("task")):
+            self.story.tasks = tuple(dict.fromkeys([*self.story.tasks, text(e["task"])]))
+        self.story.versions = pinned(e.get("goal")) or self.story.versions
 
     def on_looked(self, e, at):
         self.look(seen_of(e.get("seen")), at)
@@ -72,8 +78,8 @@ class _Reader:
     def on_waited(self, e, at):
         if self.open is None or self.open.kind != text(e.get("wait")):
             self.shut(at)
-            before = [self.story.started, *(part.end for part in self.parts[-1:]), *(again for _, again in self.story.breaks[-1:])]
-            self.on_waiting(e, min(at, max(*before, at - (number(e.get("seconds")) or 0.0))))
+            ends = [part.end for part in self.parts[-1:]] + [again for _, again in self.story.breaks[-1:]]
+            self.on_waiting(e, min(at, max(self.story.started, *ends, at - (number(e.get("seconds")) or 0.0))))
         part = self.open
         part.outcome = text(e.get("outcome"))
         for host, outcome in mapping(e.get("outcomes")).items():
@@ -114,8 +120,9 @@ class _Reader:
         self.begin(Part("person", "gate", text(e.get("stack")) or "", names(e.get("hosts")), at, None, text(e.get("why")) or ""))
 
     def on_answered(self, e, at):
-        if self.open is not None and self.open.kind == "person":
-            self.open.outcome = text(e.get("choice"))
+        asked = next((part for part in reversed(self.parts) if part.kind == "person"), None)
+        if asked is not None:
+            asked.outcome = text(e.get("choice"))
             self.shut(at)
 
     def on_excluded(self, e, at):
@@ -136,9 +143,9 @@ class _Reader:
 
     def on_ended(self, e, at):
         s = self.story
-        if self.open is not None and self.open.kind != "person":
-            self.stopped = self.open.outcome is None
-            self.shut(at)
+        self.stopped = self.open is not None and self.open.kind not in ("person", "act")
+        self.shut(at)
+        self.over = True
         s.ended, s.outcome, s.exit_code = at, text(e.get("outcome")), whole(e.get("exit_code"))
         s.why, s.next = text(e.get("why")) or "", names(e.get("next"))
         self.look(seen_of(e.get("seen")), at)
@@ -222,7 +229,10 @@ def joined(shares):
     return {**together(shares), "balancers": balancers}
 
 
-def excluded_of(event):
-    """{host: reason} of an 'excluded' event, in the shape of now and of earlier."""
-    hosts = {str(h): text(why) or "" for h, why in mapping(event.get("hosts")).items()}
-    return hosts or ({text(event["host"]): text(event.get("reason")) or ""} if text(event.get("host")) else {})
+def pinned(goal):
+    """{component: version} that a journalled goal names, {} if it names none."""
+    for want in items(mapping(goal).get("wants")):
+        release = mapping(want).get("release")
+        if isinstance(release, str):
+            return dict(pair.split("=", 1) for pair in release.partition("@")[0].split(",") if "=" in pair)
+    return {}

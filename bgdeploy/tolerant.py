@@ -58,6 +58,12 @@ def pairs(value):
     return [tuple(p) for p in items(value) if isinstance(p, (list, tuple)) and len(p) == 2]
 
 
+def excluded_of(event):
+    """{host: reason} of an 'excluded' event, in the shape of now and of earlier."""
+    hosts = {str(h): text(why) or "" for h, why in mapping(event.get("hosts")).items()}
+    return hosts or ({text(event["host"]): text(event.get("reason")) or ""} if text(event.get("host")) else {})
+
+
 def _made(kind, document):
     """A dataclass from a document: unknown keys are left out, values of another kind are unknown."""
     known = {}
