@@ -43,7 +43,8 @@ class BgdeployReport < Chef::Handler
     return unless error
 
     error = error.wrapped_errors.first if error.respond_to?(:wrapped_errors) && error.wrapped_errors.any?
-    told, inner = text(error.message, 20 * LONG).split(/ had an error: (?=[A-Z][A-Za-z:]*: )/).last.match(/\A([A-Z]\w*(?:::\w+)+): (.*)\z/m)&.captures
+    parts = text(error.message, 20 * LONG).split(/ had an error: (?=[A-Z][A-Za-z:]*: )/)
+    told, inner = parts.last.split(": ", 2) if parts.size > 1
     { class: told || error.class.name, message: text(inner || error.message) }
   end
 

@@ -6,6 +6,7 @@ published is never replaced, because hosts that have its metadata would fail on 
 
 import http.client
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -166,9 +167,11 @@ def _pieces(answer, url, most):
 
 
 def _short(problem):
-    inner = getattr(problem, "args", None) and problem.args[0]
-    reason = getattr(inner, "reason", None) or problem
-    return f"{type(problem).__name__}: {str(reason).split('>: ')[-1][:200]}"
+    """urllib3 wraps the reason in objects that print themselves with their addresses."""
+    inner = problem.args[0] if problem.args else problem
+    reason = str(getattr(inner, "reason", None) or problem)
+    words = re.findall(r"(?:timed out|refused|No route|unreachable|reset|not known|broken)[^)'\"]*", reason)
+    return f"{type(problem).__name__}: {words[-1] if words else reason[:200]}"
 
 
 def _url(site):

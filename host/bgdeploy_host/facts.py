@@ -108,10 +108,14 @@ def foreign(at):
         pid = files.read_text(at(path), 32)
         # The file stays behind after a run, and a daemon stays alive between runs: only the lock itself says that one is on.
         # It is tried only while the process that it names lives, so that a run that is just starting never finds it taken by us.
-        if pid.isdigit() and os.path.isdir(at("/proc/" + pid)) and "/bgdeploy-" not in files.read_text(at("/proc/" + pid + "/cgroup")) \
-                and _locked(at(path)):
+        if _somebody(at, pid) and _locked(at(path)):
             return process(at, int(pid))
     return None
+
+
+def _somebody(at, pid):
+    """Is this the number of a process that lives and belongs to no run of ours?"""
+    return pid.isdigit() and os.path.isdir(at("/proc/" + pid)) and "/bgdeploy-" not in files.read_text(at("/proc/" + pid + "/cgroup"))
 
 
 def process(at, pid):
@@ -167,10 +171,10 @@ def _calls_chef(table):
 
 
 def _holder(at, paths):
-    """Who holds one of dnf's locks: its files name the process, and are left behind by one that was killed."""
+    """Who else holds one of dnf's locks: its files name the process, and are left behind by one that was killed. Chef's dnf waits."""
     for path in paths:
         pid = files.read_text(at(path), 32)
-        if pid.isdigit() and os.path.isdir(at("/proc/" + pid)):
+        if _somebody(at, pid):
             return process(at, int(pid))
     return None
 

@@ -68,7 +68,8 @@ def _cause(report, tail):
     where = (report or {}).get("failed") or {}
     if error:
         place = " ({}, {})".format(where.get("resource"), where.get("line") or where.get("cookbook")) if where.get("resource") else ""
-        message = " ".join(str(error.get("message")).split())[:600]
+        # dnf's own Python trace follows its message and says nothing more.
+        message = " ".join(str(error.get("message")).split("Traceback (most recent call last)")[0].split())[:600]
         if where.get("wanted") and _NO_CANDIDATE.search(message):
             # Chef's own words ("No version specified, and no candidate version available") mislead when a version was specified.
             message = "version {} is not in the repository as this host sees it; Chef says: {}".format(where["wanted"], message)
