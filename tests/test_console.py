@@ -158,7 +158,7 @@ def test_history_is_a_line_a_run():
     from bgdeploy import report
     out, _ = said(lambda console: console.history(report.history([events(name) for name in NAMES])))
     assert len(out.splitlines()) == 4
-    assert re.search(r"20261125-021530-3f2a  2026-11-25 02:15  35.8 s  rollout  green blue  api=2.0.0-1,web=2.0.0-1  .*done \(0\)",
+    assert re.search(r"20261125-021530-3f2a  2026-11-25 02:15  35.8 s  rollout  green blue  api=2.0.0-1,web=2.0.0-1 .*done \(0\)",
                      out)
     assert said(lambda console: console.history([]))[0] == "no run yet\n"
 

@@ -169,6 +169,48 @@ def test_an_open_question_is_waiting_for_a_person():
     assert strict(report.junit(run)).getElementsByTagName("skipped")
 
 
+def test_hours_until_a_person_answers_are_not_the_runs_time():
+    run = events("rollout")
+    gate = next(n for n, e in enumerate(run) if e["kind"] == "doing" and e["step"] == "live")
+    at = run[gate]["at"]
+    asked = [{"at": at - 0.2, "kind": "asked", "gate": "live", "stack": "green", "choices": ["approve", "stop"]},
+             {"at": at - 0.1, "kind": "ended", "outcome": "waiting", "exit_code": 7, "why": "next is live"}]
+    assert report.result([*run[:gate], *asked])["exit_code"] == 7
+    answered = [{"at": at + 7000, "kind": "answered", "choice": "approve", "gate": "live", "stack": "green"},
+                {"at": at + 7100, "kind": "resumed", "by": {"user": "deploy"}}]
+    later = [dict(e, at=e["at"] + 7200) for e in run[gate:]]
+    whole = [*run[:gate], *asked, *answered, *later]
+    assert report.result(whole)["outcome"] == "done"
+    assert report.history([whole])[0]["seconds"] < 200
+    assert strict(report.junit(whole)).getAttribute("failures") == "0"
+
+
+def test_steps_by_hand_are_one_run_that_names_them_all():
+    run = events("rollout")[:10]
+    run[0].update(task="standby", versions={}, goal={"wants": [{"stack": "green", "mode": "standby", "release": None}]})
+    run.append({"at": run[-1]["at"] + 1, "kind": "ended", "outcome": "done", "exit_code": 0, "why": "standby is done on green"})
+    goal = {"wants": [{"stack": "green", "mode": "live", "release": "api=2.0.0-1,web=2.0.0-1@3f2a"}]}
+    run.append({"at": run[-1]["at"] + 1, "kind": "joined", "task": "converge", "by": {"user": "deploy"}, "goal": goal})
+    result = report.result(run)
+    assert (result["task"], result["versions"], result["outcome"]) == ("standby", {"api": "2.0.0-1", "web": "2.0.0-1"}, None)
+    assert report.recap(run)[0].startswith("standby, converge of api 2.0.0-1, web 2.0.0-1 in lab: not ended")
+
+
+def test_a_run_that_another_one_took_the_place_of_says_so_without_counting_the_time_between():
+    run = events("interrupted")
+    run.append({"at": run[-1]["at"] + 90000, "kind": "ended", "outcome": "superseded", "exit_code": 0, "why": "by deploy"})
+    assert report.result(run)["outcome"] == "superseded"
+    assert report.history([run])[0]["seconds"] < 10
+
+
+def test_nothing_secret_that_began_the_run_is_repeated():
+    run = events("rollout")
+    run[0]["by"]["build_url"] = "https://ci:hunter2hunter2@ci.example.org/job/1/"
+    run[0]["reason"] = "password=hunter2hunter2"
+    told = json.dumps(report.result(run)) + report.html(run) + report.junit(run) + report.markdown(run) + str(report.recap(run))
+    assert "hunter2" not in told
+
+
 # ---- JUnit
 
 @pytest.mark.parametrize("name, failed, errors", [("rollout", 0, 0), ("failed-converge", 2, 0), ("interrupted", 1, 1)])
