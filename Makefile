@@ -22,9 +22,9 @@ test:	## all tests; those in the data centre too, where this machine can run it
 
 lint:	## what a reviewer should not have to say
 	@$(PYTHON) lab/setup.py run lint
-	@$(PYTHON) -m pyflakes $$(git ls-files '*.py')
-	@! git ls-files -z '*.py' '*.rb' '*.sh' Makefile | xargs -0 grep -nE '.{131,}' || { echo 'longer than 130 characters'; exit 1; }
-	@! git grep -nIE '[[:space:]]+$$' -- '*.py' '*.rb' '*.sh' '*.yml' || { echo 'blanks at the end of a line'; exit 1; }
+	@git ls-files -z '*.py' host/bgdeploy-host | xargs -0 $(PYTHON) -m flake8 --isolated --select F,E9,E501,W191,W291,W293 \
+	    --max-line-length 130 --per-file-ignores 'tests/*:F811,F401'
+	@! git grep -nIE '[[:space:]]+$$' -- '*.rb' '*.sh' '*.yml' || { echo 'blanks at the end of a line'; exit 1; }
 
 clean:	## takes every lab of this folder down; removes their files and the cache
 	@if [ -d .lab ]; then $(PYTHON) -m lab.lab clear; fi

@@ -23,7 +23,8 @@ STATS_PORT = 8404
 SOCKETS = pathlib.Path("/run/bgdeploy")     # in the lab's private /run: a UNIX socket's path must be short
 
 
-def render(site, balancer, node, state_file="/var/lib/haproxy/server-state", stats_socket="/run/haproxy/admin.sock", user="haproxy"):
+def render(site, balancer, node, state_file="/var/lib/haproxy/server-state", stats_socket="/run/haproxy/admin.sock",
+           user="haproxy"):
     """The whole haproxy.cfg of one node.
 
     :param balancer: site.live or site.standby. :param node: one of its nodes.

@@ -12,7 +12,8 @@ def main(words):
     if words == ["clear"]:
         return lab.clear(link.CODE)
     if not words or words[0] not in (*verbs, "break", "mend"):
-        print("usage: python3 -m lab.lab up|down|status|load|break|mend [FILE.yml] [fault=F target=T ...], or clear", file=sys.stderr)
+        print("usage: python3 -m lab.lab up|down|status|load|break|mend [FILE.yml] [fault=F target=T ...], or clear",
+              file=sys.stderr)
         return 2
     try:
         verb, *words = words

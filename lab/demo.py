@@ -17,14 +17,16 @@ MOST_FAILED, LEAST_REQUESTS = 0, 5000
 
 def main(say=print):
     """:returns: the exit code: that of the command that went wrong, 4 if the proof at the end fails, else 0."""
-    say("An empty data centre on this machine: four hosts in two stacks, two LIVE balancers, one STANDBY, a repository, a database.")
+    say("An empty data centre on one machine: four hosts in two stacks, two nodes of LIVE, one of STANDBY, RPMs, a database.")
     commands = [("lab.down",), ("lab.up",)]
-    commands += [("publish", "--component", component, "--version", version) for version in (OLD, NEW) for component in COMPONENTS]
+    commands += [("publish", "--component", component, "--version", version)
+                 for version in (OLD, NEW) for component in COMPONENTS]
     commands += [("rollout", "--version", OLD, "--older", "--yes", "--reason", "demo: the first deployment"), ("status",)]
     commands += [("rollout", "--version", NEW, "--yes", "--reason", "demo: version 2.0.0 under traffic"), ("status",)]
     for command in commands:
         say(f"\n$ invoke {' '.join(quoted(word) for word in command)}")
-        code = subprocess.run([sys.executable, "-m", "invoke", *command], cwd=PROJECT, env=environment(), stdin=subprocess.DEVNULL).returncode
+        code = subprocess.run([sys.executable, "-m", "invoke", *command], cwd=PROJECT, env=environment(),
+                              stdin=subprocess.DEVNULL).returncode
         if code:
             say(f"\nThe demo stops here: invoke {command[0]} ended with {code}.")
             return code
@@ -36,14 +38,15 @@ def proof(say):
     runs = sorted((state() / "runs").glob("*/result.json"))
     result = json.loads(runs[-1].read_text())
     seen = result["availability"] or {}
-    versions = {version.rpartition("-")[0] for stack in result["stacks"] for found in stack["versions"].values() for version in found}
+    versions = {version.rpartition("-")[0]
+                for stack in result["stacks"] for found in stack["versions"].values() for version in found}
     flaws = []
     if versions != {NEW}:
         flaws.append(f"not everything runs {NEW}: {', '.join(sorted(versions)) or 'nothing'}")
     if seen.get("failed", 1) > MOST_FAILED:
         flaws.append(f"{seen.get('failed', 'unknown')} requests through LIVE failed")
     if seen.get("requests", 0) < LEAST_REQUESTS:
-        flaws.append(f"only {seen.get('requests', 0)} requests were sent through LIVE during the rollout, {LEAST_REQUESTS} are expected")
+        flaws.append(f"only {seen.get('requests', 0)} requests went through LIVE in the rollout, {LEAST_REQUESTS} are expected")
     say(f"\n{'; '.join(flaws) if flaws else 'No request failed, and every instance runs ' + NEW + '.'}")
     say(f"The report: {runs[-1].parent / 'report.html'}")
     say("Try next, in this folder:\n"

@@ -31,7 +31,11 @@ class Fault:
 
 def catalogue():
     """(name, kind of target, what it does, names of its options) of every fault, for help texts."""
-    return [(name, fault.kind, fault.about, (*fault.options, *(("seconds",) if fault.mend else ()))) for name, fault in FAULTS.items()]
+    return [(name, fault.kind, fault.about, _options(fault)) for name, fault in FAULTS.items()]
+
+
+def _options(fault):
+    return (*fault.options, *(("seconds",) if fault.mend else ()))
 
 
 def carry_out(running, verb, fault=None, target=None, **options):
@@ -49,16 +53,19 @@ def carry_out(running, verb, fault=None, target=None, **options):
     rule.do(running, target, **options)
     if not rule.mend:
         return f"{fault}: {target} ({rule.about})"
-    running.broken[f"{fault} {target}"] = f"{fault} of {target}" + "".join(f", {name} {value}" for name, value in options.items())
+    said = "".join(f", {name} {value}" for name, value in options.items())
+    running.broken[f"{fault} {target}"] = f"{fault} of {target}{said}"
     if seconds:
         timer = threading.Timer(float(seconds), lambda: f"{fault} {target}" in running.broken and _mend(running, *key))
         timer.daemon = True
         timer.start()
-    return f"{fault}: {target} ({rule.about})" + (f", for {seconds} s" if seconds else f"; mend it with --fault {fault} --target {target}")
+    way_back = f", for {seconds} s" if seconds else f"; mend it with --fault {fault} --target {target}"
+    return f"{fault}: {target} ({rule.about}){way_back}"
 
 
 def _mend(running, fault, target):
-    wanted = [key for key in running.broken if fault in (None, key.split(" ", 1)[0]) and target in (None, key.split(" ", 1)[1])]
+    wanted = [key for key in running.broken
+              if fault in (None, key.split(" ", 1)[0]) and target in (None, key.split(" ", 1)[1])]
     if not wanted and (fault or target):
         raise Wrong(f"nothing of that is broken; broken: {', '.join(running.broken) or 'nothing'}")
     for key in wanted:
@@ -69,12 +76,13 @@ def _mend(running, fault, target):
 
 
 def _check(running, fault, rule, target, options):
-    places = {"host": running.machines, "node": running.balancers, "service": running.services, "member": running.members}[rule.kind]
+    places = {"host": running.machines, "node": running.balancers, "service": running.services,
+              "member": running.members}[rule.kind]
     if target not in places:
         raise Wrong(f"{fault} wants a {rule.kind} as its target, not '{target}': {', '.join(places)}")
     if rule.kind == "host" and running.machines[target].state != "running":
         raise Wrong(f"{target} is {running.machines[target].state}: mend that first")
-    allowed = (*rule.options, *(("seconds",) if rule.mend else ()))
+    allowed = _options(rule)
     for name in options:
         if name not in allowed:
             raise Wrong(f"{fault} has no option '{name}'" + (f"; it has {', '.join(allowed)}" if allowed else ""))
@@ -103,7 +111,8 @@ def _cut(running, member, to=None, port=None):
     if to is not None and to not in running.members:
         raise Wrong(f"'{to}' is not on the switch: {', '.join(running.members)}")
     there = "".join(f" ip daddr {{ {', '.join(running.members[to])} }}" for to in [to] if to)
-    running.rules[f"cut {member}"] = f"ip saddr {{ {', '.join(running.members[member])} }}{there}" + (f" tcp dport {int(port)}" if port else "")
+    door = f" tcp dport {int(port)}" if port else ""
+    running.rules[f"cut {member}"] = f"ip saddr {{ {', '.join(running.members[member])} }}{there}{door}"
     _filter(running)
 
 
@@ -123,7 +132,8 @@ def _unfilter(name):
 def _filter(running):
     """The switch's packet filter, all rules at once. Bridge family: members are on one network, nothing is routed."""
     rules = "\n".join(f"    {rule} drop" for rule in running.rules.values())
-    text = f"{TABLE}\ndelete {TABLE}\n{TABLE} {{\n  chain forward {{\n    type filter hook forward priority 0; policy accept;\n{rules}\n  }}\n}}\n"
+    chain = f"  chain forward {{\n    type filter hook forward priority 0; policy accept;\n{rules}\n  }}\n"
+    text = f"{TABLE}\ndelete {TABLE}\n{TABLE} {{\n{chain}}}\n"
     subprocess.run([*network.inside(network.SWITCH), "nft", "-f", "-"], input=text, check=True, capture_output=True, text=True)
 
 
@@ -162,7 +172,8 @@ def _hold_chef(running, host):
     """What a run that somebody started by hand looks like: Chef's own lock file, locked, with a process id in it."""
     lock = "/var/cache/chef/chef-client-running.pid"
     running.machines[host].inside("mkdir", "-p", "/var/cache/chef", check=True)
-    running.holders[host] = running.machines[host].inside_later("flock", "--exclusive", "--nonblock", lock, "sh", "-c", f"echo $PPID > {lock}; exec sleep 86400")
+    running.holders[host] = running.machines[host].inside_later(
+        "flock", "--exclusive", "--nonblock", lock, "sh", "-c", f"echo $PPID > {lock}; exec sleep 86400")
 
 
 def _release_chef(running, host):
@@ -213,13 +224,15 @@ def _restart_node(running, node):
 FAULTS = {
     "power": Fault("host", "the plug is pulled; the same disk boots when it is mended", _power_cut, _power_back),
     "partition": Fault("member", "its network cable is pulled", _pull, _plug),
-    "cut": Fault("member", "what it sends is dropped: to everybody, or --to one member, to one --port", _cut, _unfilter("cut"), ("to", "port")),
+    "cut": Fault("member", "what it sends is dropped: to everybody, or --to one member, to one --port",
+                 _cut, _unfilter("cut"), ("to", "port")),
     "hang": Fault("host", "all its processes stand still; its kernel still accepts connections", _freeze, _thaw),
     "slow": Fault("member", "its cable carries only --rate (64kbit)", _slow, _fast, ("rate",)),
     "disk-full": Fault("host", "its disk has --left (5m) to write", _fill, _unfill, ("left",)),
     "chef-lock": Fault("host", "somebody else's run holds Chef's lock", _hold_chef, _release_chef),
     "flip-refused": Fault("host", "its heartbeats take no flip: another token is on the host", _refuse, _accept),
-    "crash": Fault("host", "the application is killed, all workers at once: both, or one --component", _crash, None, ("component",)),
+    "crash": Fault("host", "the application is killed, all workers at once: both, or one --component",
+                   _crash, None, ("component",)),
     "dead": Fault("service", "its process is killed: connections are refused", _stop_service, _start_service),
     "drop": Fault("service", "packets to it are dropped without an answer", _drop, _unfilter("drop")),
     "reload": Fault("node", "haproxy is reloaded, server states kept", lambda running, node: running.balancers[node].reload()),

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 
-from lab import cgroups, network
+from lab import cgroups
 
 REBOOT = 133
 DISKS = pathlib.Path("/run/bgdeploy")       # in the lab's private /run
@@ -60,8 +60,9 @@ class Machine:
                  "--link-journal=no", "--kill-signal=SIGRTMIN+3"]
         with open(self.log, "ab") as log:
             # Each in its own mount namespace: what nspawn mounts is gone with it.
-            self.nspawn = subprocess.Popen(["unshare", "-m", "--propagation", "private", *words], stdin=subprocess.DEVNULL, stdout=log,
-                                           stderr=log, start_new_session=True, preexec_fn=lambda: cgroups.enter(self.cgroup))
+            self.nspawn = subprocess.Popen(
+                ["unshare", "-m", "--propagation", "private", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, preexec_fn=lambda: cgroups.enter(self.cgroup))
         self.boots += 1
         threading.Thread(target=self._follow, args=(self.nspawn,), daemon=True).start()
 
@@ -94,17 +95,19 @@ class Machine:
     def leader(self):
         """Process id of the host's own first process, or None."""
         with contextlib.suppress(OSError, AttributeError, IndexError):
-            children = pathlib.Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
+            nspawn = self.nspawn.pid
+            children = pathlib.Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()
             return int(children[0])
 
     def inside(self, *words, **options):
         """Run a command on the host as its root, past SSH: for faults, never for what a driver does."""
-        return subprocess.run([*self._enter(), *words], capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                              **options)
+        return subprocess.run([*self._enter(), *words], capture_output=True, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, **options)
 
     def inside_later(self, *words):
         """The same for a command that goes on; returns its Popen."""
-        return subprocess.Popen([*self._enter(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return subprocess.Popen([*self._enter(), *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
 
     def _enter(self):
         if self.state != "running":

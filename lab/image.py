@@ -28,8 +28,9 @@ MASKED = """getty.target console-getty.service apt-daily.timer apt-daily-upgrade
     sys-fs-fuse-connections.mount systemd-update-utmp.service systemd-update-utmp-runlevel.service modprobe@.service
     systemd-tmpfiles-setup-dev.service systemd-journal-flush.service dnf-makecache.timer""".split()
 # An empty RPM database provides nothing, so that no honest package would install; this is what the Debian root really has.
-PROVIDES = ("/bin/sh /bin/bash /usr/bin/python3 /usr/bin/env /usr/sbin/useradd /usr/sbin/groupadd /usr/bin/systemctl /usr/bin/systemd-run "
-            "bash python3 python3-gunicorn python3-pymongo systemd shadow-utils sudo coreutils util-linux tar gzip rpm dnf").split()
+PROVIDES = """/bin/sh /bin/bash /usr/bin/python3 /usr/bin/env /usr/sbin/useradd /usr/sbin/groupadd /usr/bin/systemctl
+    /usr/bin/systemd-run bash python3 python3-gunicorn python3-pymongo systemd shadow-utils sudo coreutils util-linux tar gzip rpm
+    dnf""".split()
 BUILDER = 1                     # raise it when a change of this file must rebuild the images
 
 

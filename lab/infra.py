@@ -33,13 +33,13 @@ def _database(url, layout):
     folder.mkdir(parents=True, exist_ok=True)
     service = {"address": url.hostname, "port": port}
     if real := shutil.which("mongod"):
-        return {**service, "note": f"{real}", "words": [real, "--bind_ip", url.hostname, "--port", str(port), "--dbpath", str(folder),
-                                                        "--nounixsocket", "--quiet"]}
+        return {**service, "note": real, "words": [
+            real, "--bind_ip", url.hostname, "--port", str(port), "--dbpath", str(folder), "--nounixsocket", "--quiet"]}
     own = HERE / "database.py"
     if not own.exists():
         return {**service, "note": "not there: neither a mongod on the PATH nor lab/database.py", "words": None}
     return {**service, "note": "the lab's stand-in, lab/database.py (no mongod on the PATH)",
-            "words": [sys.executable, str(own), "--bind", url.hostname, "--port", str(port), "--file", str(folder / "data.sqlite")]}
+            "words": [sys.executable, str(own), "--bind", url.hostname, "--port", str(port), "--file", f"{folder}/data.sqlite"]}
 
 
 class Service:
@@ -53,8 +53,8 @@ class Service:
     def start(self):
         if self.words and self.state == "off":
             with open(self.log, "ab") as log:
-                self.process = subprocess.Popen([*network.inside("infra"), *self.words], stdin=subprocess.DEVNULL, stdout=log,
-                                                stderr=log, start_new_session=True)
+                self.process = subprocess.Popen([*network.inside("infra"), *self.words], stdin=subprocess.DEVNULL,
+                                                stdout=log, stderr=log, start_new_session=True)
 
     def stop(self):
         """Gone at once, as after a crash."""

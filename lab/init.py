@@ -31,8 +31,10 @@ class Running:
         self.members = plan["members"]
         log = folder / "log"
         self.machines = {name: hosts.Machine(name, plan, log / f"{name}.log") for name in plan["hosts"]}
-        self.balancers = {name: balancers.Balancer(name, config, log / f"{name}.log") for name, config in plan["balancers"].items()}
-        self.services = {name: infra.Service(name, described, log / f"{name}.log") for name, described in plan["services"].items()}
+        self.balancers = {name: balancers.Balancer(name, config, log / f"{name}.log")
+                          for name, config in plan["balancers"].items()}
+        self.services = {name: infra.Service(name, described, log / f"{name}.log")
+                         for name, described in plan["services"].items()}
         self.times = {}
         self.broken, self.rules, self.tokens, self.holders = {}, {}, {}, {}      # what faults remember
         self.ready = threading.Event()
@@ -63,7 +65,8 @@ class Running:
             self.ready.wait(asked["limit"])
             return {"error": self.error} if self.error else {"times": self.times, "ready": self.ready.is_set()}
         if verb == "status":
-            return {"hosts": {name: {"state": m.state, "boots": m.boots, "free": hosts.free(m)} for name, m in self.machines.items()},
+            return {"hosts": {name: {"state": m.state, "boots": m.boots, "free": hosts.free(m)}
+                              for name, m in self.machines.items()},
                     "balancers": {name: b.state for name, b in self.balancers.items()},
                     "services": {name: {"state": s.state, "note": s.note} for name, s in self.services.items()},
                     "broken": self.broken}

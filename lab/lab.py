@@ -46,8 +46,9 @@ def up(site, say=print):
     prepared = time.monotonic()
     times = link.start(place)
     hosts = [times[host.name] for host in site.hosts]
-    say(f"lab '{site.name}' is up in {time.monotonic() - started:.1f} s: prepared {prepared - started:.1f} s, network {times['network']:.1f} s, "
-        f"{len(hosts)} hosts answer SSH after {min(hosts):.1f}-{max(hosts):.1f} s ({STAND_INS})")
+    say(f"lab '{site.name}' is up in {time.monotonic() - started:.1f} s: prepared {prepared - started:.1f} s, "
+        f"network {times['network']:.1f} s, {len(hosts)} hosts answer SSH after {min(hosts):.1f}-{max(hosts):.1f} s")
+    say(f"  {STAND_INS}")
     for name, service in link.ask(place, {"do": "status"})["services"].items():
         say(f"  {name}: {service['note']}")
 
@@ -88,8 +89,9 @@ def status(site, say=print):
     for balancer in (site.live, site.standby):
         for node in balancer.nodes:
             ports = ", ".join(f"{component} :{port}" for component, port in balancer.ports)
-            say(f"  {node.name:12} {node.address:15} {seen['balancers'].get(node.name, 'not in this lab'):8} {balancer.name.upper()}: {ports}; "
-                f"statistics :{balancers.STATS_PORT}")
+            state = seen["balancers"].get(node.name, "not in this lab")
+            ports += f"; statistics :{balancers.STATS_PORT}"
+            say(f"  {node.name:12} {node.address:15} {state:8} {balancer.name.upper()}: {ports}")
     for name, service in seen["services"].items():
         say(f"  {name:12} {place.address('infra'):15} {service['state']:8} {service['note']}")
     for fault in seen["broken"].values():

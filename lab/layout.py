@@ -49,13 +49,13 @@ def of(site):
     :raises errors.BadInput: not a lab, an address that is no IP address, one address twice, files outside the lab's folder.
     """
     if site.lab is None:
-        raise errors.BadInput(f"{site.file}: '{site.name}' is not a lab: only an inventory with 'kind: lab' can be brought up here")
+        raise errors.BadInput(f"{site.file}: '{site.name}' is not a lab: only an inventory with 'kind: lab' can be brought up")
     folder = pathlib.Path(site.base) / ".lab" / site.name
     members = {host.name: (host.address,) for host in site.hosts}
     for balancer in (site.live, site.standby):
         for node in balancer.nodes:
             if node.name in members:
-                raise errors.BadInput(f"{site.file}: '{node.name}' is a host and a balancer's node: give one of them another name")
+                raise errors.BadInput(f"{site.file}: '{node.name}' is a host and a balancer's node: call one of them otherwise")
             members[node.name] = (node.address,)
     for name in TAKEN:
         if name in members:
@@ -105,7 +105,7 @@ def _check(site, folder, members, network):
             try:
                 inside = ipaddress.ip_address(address) in network
             except ValueError:
-                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IP address; the lab has no name service") from None
+                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IP address; a lab has no name service") from None
             if not inside:
                 raise errors.BadInput(f"{site.file}: {address} of {name} is outside the lab's network {network}")
             if address in seen:

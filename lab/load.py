@@ -36,8 +36,8 @@ def run(site, seconds, rate, say=print):
                for component in site.components for node in site.live.nodes if site.live.port(component.name)]
     counts = {target[:2]: Count() for target in targets}
     started = time.monotonic()
-    threads = [threading.Thread(target=_work, args=(targets, counts, started + number / rate, WORKERS / rate, started + seconds, number))
-               for number in range(WORKERS)]
+    threads = [threading.Thread(target=_work, args=(targets, counts, started + number / rate, WORKERS / rate, started + seconds,
+                                                    number)) for number in range(WORKERS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -91,7 +91,8 @@ def _figures(times, failed, started, ended):
     moments = [started, *sorted(moment for moment, _ in times), ended]
     gap = max(later - earlier for earlier, later in zip(moments, moments[1:]))
     at = (lambda share: round(1000 * spent[int(share * (len(spent) - 1))], 1)) if spent else (lambda share: None)
-    return {"requests": len(times) + failed, "failed": failed, "longest_gap_ms": round(1000 * gap), "p50_ms": at(0.5), "p99_ms": at(0.99)}
+    return {"requests": len(times) + failed, "failed": failed, "longest_gap_ms": round(1000 * gap), "p50_ms": at(0.5),
+            "p99_ms": at(0.99)}
 
 
 def _table(counts, started, ended, say):

@@ -19,7 +19,8 @@ class Lab:
     def __init__(self, name, edit=lambda text: text):
         self.name = name
         self.file = PROJECT / "inventories" / f"{name}.yml"
-        text = (PROJECT / "inventories/lab.yml").read_text().replace(".lab/lab/", f".lab/{name}/").replace("name: lab", f"name: {name}", 1)
+        text = (PROJECT / "inventories/lab.yml").read_text()
+        text = text.replace(".lab/lab/", f".lab/{name}/").replace("name: lab", f"name: {name}", 1)
         self.file.write_text(edit(text.replace(".bgdeploy/store", f".lab/{name}/store")))
         self.folder = PROJECT / ".lab" / name
         self.site = inventory.load(name, PROJECT)
@@ -58,8 +59,10 @@ class Lab:
     def ssh(self, host, command, limit=30):
         """What a person with the lab's key gets: a finished subprocess with text."""
         address = self.site.host(host).address
-        return self.run("ssh", "-i", self.site.ssh.identity, "-o", f"UserKnownHostsFile={self.site.ssh.known_hosts}", "-o", "BatchMode=yes",
-                        "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=5", f"deploy@{address}", command, limit=limit)
+        options = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=5",
+                   f"UserKnownHostsFile={self.site.ssh.known_hosts}")
+        return self.run("ssh", "-i", self.site.ssh.identity, *[word for option in options for word in ("-o", option)],
+                        f"deploy@{address}", command, limit=limit)
 
     def run(self, *words, limit=60):
         """A command in the lab's control network."""
@@ -69,8 +72,8 @@ class Lab:
 
     def invoke(self, task, *words, limit=300, **environment):
         """`invoke TASK --env THIS ...`, as a person types it (tasks enter the lab's network by themselves)."""
-        return subprocess.run([sys.executable, "-m", "invoke", task, "--env", self.name, *words], cwd=PROJECT, capture_output=True,
-                              text=True, timeout=limit, stdin=subprocess.DEVNULL,
+        return subprocess.run([sys.executable, "-m", "invoke", task, "--env", self.name, *words], cwd=PROJECT,
+                              capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL,
                               env={**os.environ, "BGDEPLOY_STATE": str(self.folder / "state"), **environment})
 
     @contextlib.contextmanager
@@ -106,5 +109,6 @@ def sweep():
 
 def _left(file):
     left = Lab.__new__(Lab)
-    left.name, left.file, left.folder, left.site = file.stem, file, PROJECT / ".lab" / file.stem, inventory.load(file.stem, PROJECT)
+    left.name, left.file, left.folder = file.stem, file, PROJECT / ".lab" / file.stem
+    left.site = inventory.load(file.stem, PROJECT)
     return left
