@@ -92,7 +92,7 @@ def _count(element):
     """tests, failures, errors, skipped and time, as the schema of JUnit's XML asks."""
     cases = list(element.iter("testcase"))
     counts = {"tests": len(cases), "failures": sum(c.find("failure") is not None for c in cases),
-              "errors": sum(c.find("error") is not None for c in cases), 
+              "errors": sum(c.find("error") is not None for c in cases),
               "time": f"{sum(float(c.get('time')) for c in cases):.3f}"}
     if element.tag == "testsuite":
         counts["skipped"] = sum(c.find("skipped") is not None for c in cases)

@@ -20,7 +20,8 @@ ACT_NOW = "stopped, and the floor is not proved to be served: act now"
 def title(story):
     """'rollout of api 2.0.0-1, web 2.0.0-1 in lab'."""
     versions = ", ".join(f"{name} {version}" for name, version in story.versions.items() if version)
-    return line(f"{', '.join(story.tasks) or 'a run'}{' of ' + versions if versions else ''}{' in ' + story.env if story.env else ''}")
+    where = f" in {story.env}" if story.env else ""
+    return line(f"{', '.join(story.tasks) or 'a run'}{' of ' + versions if versions else ''}{where}")
 
 
 def what_happened(story):
