@@ -117,7 +117,8 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
         channel.close()
     code = out.last()
     if code is None:
-        raise NoAnswer(f"{label}: the SSH session ended during {argv[0]} before its answer came: its result is unknown")
+        what = "SSH session ended" if transport.is_active() else "SSH connection was lost"
+        raise NoAnswer(f"{label}: the {what} during {argv[0]} before its answer came: its result is unknown")
     body, cut = out.answer()
     stderr, cut_too = err.answer()
     return Answer(int(code), body, stderr, cut or cut_too, out.noise + err.noise)

@@ -23,6 +23,7 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 # Signature algorithms for a key type as known_hosts names it (RFC 8332: one RSA key, three algorithms).
 _ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256", "ssh-rsa")}
+_TWO_FACTORS = "it asks for a password or a code after the key, which is not supported"
 _KEY_CLASSES = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
@@ -91,7 +92,7 @@ class _Transport(paramiko.Transport):
 
     def auth_interactive_dumb(self, username, handler=None, submethods=""):
         """SSHClient's last resort after a key that is not enough; it would ask whoever sits at our terminal, or hang."""
-        raise paramiko.AuthenticationException("more than a key is asked for")
+        raise paramiko.AuthenticationException(_TWO_FACTORS)
 
 
 class _Proof(paramiko.MissingHostKeyPolicy):
@@ -110,6 +111,7 @@ def open_connection(target, known, *, through=None, label, connect=5.0, keepaliv
     :param target: ssh_config.Target. :param known: KnownHosts.
     :param through: the Transport of the jump host, or None. :param label: the host's name, for sentences.
     :param connect: seconds for the TCP connection, and for each of banner, key exchange and login (there at least 5).
+    :param keepalive: seconds of silence after which we say something; see TCP_USER_TIMEOUT below.
     :param until: time.monotonic() at which all of it must be over.
     :returns: an open fabric.Connection.
     :raises Refused: the host's key or our login is not accepted. :raises NoAnswer: it cannot be reached, or fell silent.
@@ -120,7 +122,7 @@ def open_connection(target, known, *, through=None, label, connect=5.0, keepaliv
     kinds = known.kinds(lookup_name(*listed))
     for offered in dict.fromkeys((kinds, ())):
         # a server without a key of a listed type is asked again for any: the proof then says what it shows instead
-        wire = _wire(target, through, label, _left(until, connect, label))
+        wire = _wire(target, through, label, _left(until, connect, label), keepalive)
         try:
             return _login(wire, target, _Proof(known, *listed), offered, label, max(5.0, connect), keepalive, until)
         except paramiko.ssh_exception.IncompatiblePeer as error:
@@ -204,7 +206,7 @@ def _key(path, agent):
     return None
 
 
-def _wire(target, through, label, seconds):
+def _wire(target, through, label, seconds, keepalive):
     if target.proxy_command:
         return _proxied(target)
     if through:
@@ -224,8 +226,9 @@ def _wire(target, through, label, seconds):
         raise NoAnswer(f"{label}: no TCP connection to {_at(target)}: {_said(error)}") from None
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # set_keepalive alone never ends a dead connection: what was sent and not acknowledged for so long (ms) does
-    raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 18), 20_000)
+    # set_keepalive alone never ends a dead connection: what was sent and not acknowledged for so long (ms) does. So a peer that
+    # is gone is noticed after 2 x keepalive + 5 seconds at the latest: 35 with the default
+    raw.setsockopt(socket.IPPROTO_TCP, getattr(socket, "TCP_USER_TIMEOUT", 18), int(1000 * (keepalive + 5)))
     return Wire(raw)
 
 
@@ -247,8 +250,8 @@ def _translated(error, target, label, alive, seconds, stage):
         return NoAnswer(f"{label}: {where} takes the connection and sends no SSH banner within {seconds:.0f} s")
     if isinstance(error, paramiko.AuthenticationException) or "No authentication methods" in str(error):
         if alive and seconds < stage:
-            keys = ", ".join(target.identities) or "no key"
-            more = ", but asks for a password or a code after the key, which is not supported" if "more than" in str(error) else ""
+            keys = ", ".join(path for path in target.identities if os.path.exists(path)) or "no key"
+            more = f" ({error})" if str(error) == _TWO_FACTORS else ""
             return Refused(f"{label}: {where} does not accept user {target.user} with {keys}{more}"
                            f"{'' if target.only_identities else ' or the agent'}: correct ssh.user or ssh.identity in the "
                            "inventory, or the host's authorized_keys")

@@ -1,8 +1,10 @@
 """The SSH port against a real OpenSSH server on loopback."""
 
 import os
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -223,6 +225,40 @@ def test_a_server_that_hangs_altogether_is_no_answer_at_the_deadline(tmp_path):
         finally:
             subprocess.run(["kill", "-CONT", str(server.process.pid), *stopped], check=True)
         assert shell.run(server.host(), ["echo", "thawed"]).out == b"thawed\n"
+
+
+CUT = """
+import pathlib, subprocess, sys, time
+sys.path[:0] = [{code!r}]
+from bgdeploy import errors
+from bgdeploy.outside import ssh
+from tests.contract.sshd import Sshd
+subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+with Sshd(pathlib.Path({at!r})) as server, ssh.Shell(server.site(keepalive=1.0)) as shell:
+    shell.run(server.host(), ["true"])
+    table = "table inet cut {{ chain c {{ type filter hook output priority 0; tcp dport %d ct state established drop; }}; }};" % server.port
+    cutter = subprocess.Popen(["/bin/sh", "-c", "sleep 1; exec nft -f -"], stdin=subprocess.PIPE)
+    cutter.stdin.write(table.encode())
+    cutter.stdin.close()
+    began = time.monotonic()
+    try:
+        shell.run(server.host(), ["/bin/sh", "-c", "sleep 100"], limit=90)
+    except errors.NoAnswer as trouble:
+        print(round(time.monotonic() - began), trouble.sentence)
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    print(shell.run(server.host(), ["echo", "on again"]).out.decode())
+"""
+
+
+@pytest.mark.skipif(not (shutil.which("nft") and shutil.which("ip")), reason="needs nftables and iproute2")
+def test_a_firewall_that_drops_an_idle_session_is_noticed_within_the_keepalive_limit(tmp_path):
+    code = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", CUT.format(code=code, at=str(tmp_path))], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=180)
+    if "unshare failed" in done.stderr:
+        pytest.skip("no network namespace here: " + done.stderr.strip())
+    assert "was lost" in done.stdout and "on again" in done.stdout, done.stdout + done.stderr
+    assert int(done.stdout.split()[0]) < 40
 
 
 def test_a_tunnel_reaches_what_listens_on_the_host_itself(shell, plain):
