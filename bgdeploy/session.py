@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import replace
 
-from bgdeploy import goals, records, report
+from bgdeploy import check, goals, records, report
 from bgdeploy.acts import Acts
 from bgdeploy.drive import Interrupt, Ports, drive
 from bgdeploy.errors import NoAnswer, Refused
@@ -160,6 +160,9 @@ def locked(session, asked, options, run, grip):
     policy = policy_of(site, options)
     if options.get("confirm") and not options["confirm"](goal, seen, policy):
         return None, None
+    if any(w.release for w in goal.wants) and goal.only in (None, "converge"):
+        check.refuse(site, session, [h.name for w in goal.wants for h in seen.stack(w.stack)
+                                     if (not w.hosts or h.name in w.hosts) and h.name not in (options.get("exclude") or {})])
     run = joined[0] if joined else run
     journal = Journal(session.folder(run), session.clock, [console.event])
     if session.site.store and session.site.store.startswith("mongodb"):
@@ -234,6 +237,16 @@ def policy_of(site, options):
     return replace(policy, closed=()) if options.get("override_hours") else policy
 
 
+def one_version(seen):
+    """Does every component run in one version only? Then `back` has nothing older to go back to."""
+    found = {}
+    for h in seen.hosts:
+        for c in h.components:
+            if c.release:
+                found.setdefault(c.name, set()).add(c.release)
+    return bool(found) and all(len(v) == 1 for v in found.values())
+
+
 def begin(session, journal, asked, goal, seen, options, joined, policy):
     said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
     typed = {k: options[k] for k in ("exclude", "floor", "override_hours", "untested") if options.get(k) is not None}
@@ -257,6 +270,8 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
         usual = default_floor(seen, session.site.policy)
         if any(options["floor"] < n for n in usual.values()):
             journal.write("warned", key="floor", text=f"the floor was lowered to {options['floor']} for this run ({options.get('reason') or 'no reason given'})")
+    if asked.task == "back" and one_version(seen):
+        journal.write("warned", key="nothing-older", text=f"every stack runs the same versions: nothing older serves; invoke rollback --stack {asked.stack} brings it back")
     if options.get("override_hours"):
         journal.write("warned", key="hours", text=f"closed hours were overridden: {options['override_hours']}")
 

@@ -1,0 +1,168 @@
+"""`invoke check`: everything that a deployment needs, looked at before it is needed. Changes nothing, takes no lock.
+
+A row is (outcome, what, detail, cure); outcome ok | warn | fail. fail: a deployment would be refused or would stop half way.
+"""
+
+import os
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+
+from bgdeploy import soundness
+from bgdeploy.errors import NoAnswer, Refused, Trouble
+from bgdeploy.model import DOWN, LIVE
+from bgdeploy.outside import balancer, chef, heartbeat, packages
+from bgdeploy.prove import floor, serving, shortfall
+
+Row = namedtuple("Row", "outcome what detail cure")
+OK, WARN, FAIL = "ok", "warn", "fail"
+ROOM = 200 << 20        # bytes that a converge may need below /var: package, metadata, Chef's cache (measured: 40 MB are not enough)
+
+
+def check(site, session):
+    """All rows, in the order in which a deployment meets them. Never raises for what the site does."""
+    rows = [Row(WARN, "inventory", sentence, "") for sentence in soundness.warnings(site)] or [Row(OK, "inventory", site.file, "")]
+    rows += state_folder(session) + store(session) + cookbooks(site) + repository(site)
+    seen = session.look()
+    for host in site.hosts:
+        rows += on_host(site, session, host, seen.host(host.name))
+    return rows + pools(site, session, seen) + capacity(site, seen) + database(site, session)
+
+
+def state_folder(session):
+    folder = session.state
+    while folder and not os.path.exists(folder):
+        folder = os.path.dirname(folder)
+    if os.access(folder or ".", os.W_OK | os.X_OK):
+        return [Row(OK, "runs", session.state, "")]
+    return [Row(FAIL, "runs", f"{session.state} cannot be written by this user", "change its owner, or set BGDEPLOY_STATE")]
+
+
+def store(session):
+    try:
+        holder, held = session.store.holder(), session.store.held()
+    except Trouble as e:
+        return [Row(FAIL, "store", e.sentence, e.next_command or "")]
+    rows = [Row(OK if session.store.shared else WARN, "lock", session.store.name
+                + ("" if session.store.shared else ": excludes drivers on this machine only"), "" if session.store.shared else "lock_host: or store: mongodb://...")]
+    if holder:
+        rows.append(Row(WARN if holder.get("expired") else FAIL, "lock", f"held by {holder['text']}", "invoke unlock" if holder.get("expired") else "wait for it"))
+    if held:
+        rows.append(Row(FAIL, "hold", f"{held['by']} froze this site: {held['reason']}", "invoke unhold"))
+    return rows
+
+
+def cookbooks(site):
+    if site.chef.cookbooks != "local":
+        return [Row(OK, "cookbooks", "from the Chef Server", "")]
+    try:
+        revision, tar = chef.revision(os.path.join(site.base, site.chef.path))
+    except Trouble as e:
+        return [Row(FAIL, "cookbooks", e.sentence, e.next_command or "")]
+    return [Row(OK, "cookbooks", f"{site.chef.path}, revision {revision}, {len(tar)} bytes; whoever may send them is root on the hosts", "")]
+
+
+def repository(site):
+    rows = []
+    for component in site.components:
+        try:
+            found = packages.available(site, component.package)
+            rows.append(Row(OK if found else FAIL, f"repository {component.name}", ", ".join(found[:4]) or "no version",
+                            "" if found else f"invoke publish --component {component.name} --version VERSION"))
+        except Trouble as e:
+            rows.append(Row(FAIL, f"repository {component.name}", e.sentence, e.next_command or ""))
+    return rows
+
+
+def refuse(site, session, names):
+    """Before a run's first act: what would stop a converge on these hosts half way, asked of all of them at once.
+
+    :raises Refused: the first thing that is wrong, and its cure. A host that only does not answer is left to the rules.
+    """
+    def asked(name):
+        try:
+            return converging(site, site.host(name), chef.look(session.shell, site, site.host(name)))
+        except NoAnswer:
+            return []
+    with ThreadPoolExecutor(16) as pool:
+        for row in [row for rows in pool.map(asked, names) for row in rows]:
+            if row.outcome == FAIL:
+                raise Refused(f"{row.what}: {row.detail}", row.cure or None)
+
+
+def on_host(site, session, host, seen):
+    try:
+        facts = chef.look(session.shell, site, host)
+    except Trouble as e:
+        return [Row(FAIL, host.name, e.sentence, e.next_command or "")]
+    rows = converging(site, host, facts)
+    if facts.noise:
+        rows.append(Row(WARN, host.name, f"the login shell prints by itself: {facts.noise[:120]!r}", "harmless here; move it to an interactive profile"))
+    for c in seen.components if seen else ():
+        rows += on_component(site, session, host, c)
+    return rows or [Row(OK, host.name, f"answers over SSH; {', '.join(f'{c.name} {c.release or c.heartbeat}' for c in seen.components)}", "")]
+
+
+def converging(site, host, facts):
+    """What a look over SSH says about the next converge."""
+    rows = []
+    if facts.daemon and site.chef.cookbooks == "local":
+        rows.append(Row(FAIL, host.name, "something there starts chef-client by itself (service, timer or cron)", "disable it: it would undo what was deployed"))
+    if facts.licence is False:
+        rows.append(Row(FAIL, host.name, "Chef's licence is not accepted there", "chef_license 'accept' in /etc/chef/client.rb"))
+    if facts.proxies:
+        rows.append(Row(FAIL, host.name, f"proxy variables for the converge: {', '.join(map(str, facts.proxies))}", "no_proxy for the repository and the Chef Server"))
+    if facts.job and facts.job.kind == "foreign":
+        rows.append(Row(WARN, host.name, f"a Chef run of somebody else goes on ({facts.job.run})", "a converge waits for it"))
+    if facts.package_lock:
+        rows.append(Row(WARN, host.name, f"the package lock is held: {facts.package_lock}", "a converge waits for it"))
+    rows += [Row(WARN, host.name, f"{free >> 20} MB are free in {folder}", "make room: a full disk ends a converge in the middle")
+             for folder, free in facts.disk.items() if isinstance(free, int) and free < ROOM]
+    return rows
+
+
+def on_component(site, session, host, c):
+    if c.heartbeat == DOWN:
+        return []
+    answer = heartbeat.read(site, host, c.name, session.shell)
+    if answer.state is None:
+        return [Row(FAIL, host.name, answer.why, f"invoke heartbeat.conform --url http://{host.address}:{site.component(c.name).port}/heartbeat")]
+    rows = [Row(WARN, host.name, f"{c.name} hears balancer {node}, which the inventory does not name", "name it, or nobody waits for it")
+            for node in balancer.strangers(site, answer)]
+    if c.started is None:
+        rows.append(Row(FAIL, host.name, f"{c.name}: its start id is not known", "a sanity test could not be tied to a process"))
+    return rows
+
+
+def pools(site, session, seen):
+    """Every named node must be heard: a silent one would end a run."""
+    rows = []
+    for which, nodes, pool in (("LIVE", site.live, "live_pool"), ("STANDBY", site.standby, "standby_pool")):
+        dumb = [f"{h.name} {c.name}" for h in seen.hosts for c in h.components if c.heartbeat not in (DOWN, None) and getattr(c, pool) is None]
+        rows.append(Row(FAIL, which, f"not every node is heard by {', '.join(dumb[:6])}", f"is http-check send-state set on {', '.join(n.name for n in nodes.nodes)}?")
+                    if dumb else Row(OK, which, f"{len(nodes.nodes)} nodes; a flip is noticed within {nodes.detection:g} s", ""))
+    return rows
+
+
+def capacity(site, seen):
+    """What the rest would carry while a stack is out, with the requests that are in flight now."""
+    rows, usual = [], floor(seen, site.policy)
+    for stack in site.stacks:
+        away = [h.name for h in stack.hosts]
+        live = {c.name for h in seen.stack(stack.name) for c in h.components if c.heartbeat == LIVE}
+        lacking = shortfall(seen, site.policy, away, live) if live else []
+        rest = serving(seen, away)
+        now = {name: sum(c.sessions or 0 for h in seen.hosts for c in h.components if c.name == name and c.heartbeat == LIVE) for name in sorted(usual)}
+        each = ", ".join(f"{name}: {n} in flight, {n / rest[name]:.1f} each for {rest[name]}" for name, n in now.items() if rest.get(name))
+        rows.append(Row(FAIL, f"without {stack.name}", "; ".join(lacking), "invoke status") if lacking
+                    else Row(OK, f"without {stack.name}", each or "nothing serves now: a first deployment", ""))
+    return rows
+
+
+def database(site, session):
+    if not site.database:
+        return []
+    try:
+        open_ones = [m for m in session.migrations.discover() if session.migrations.state(m.name)["state"] != "done"]
+    except Trouble as e:
+        return [Row(WARN, "database", e.sentence, "migrations cannot run; a deployment does not need it")]
+    return [Row(OK, "database", f"migrations to run: {', '.join(m.name for m in open_ones) or 'none'}", "")]
