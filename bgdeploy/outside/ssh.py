@@ -157,7 +157,29 @@ class Shell:
 
     def _connect(self, target, label, until):
         hop = ssh_config.jump_target(target, self._ssh) if not target.proxy_command else None
-        through = self._through(hop, label, until) if hop else None
+        jump = self._line(("jump", hop.hostname, hop.port, hop.user)) if hop else None
+        through = self._jump(jump, hop, label, until) if hop else None
+        try:
+            return self._login(target, through and through.transport, label, until)
+        except NoAnswer:
+            if through and not _alive(through.transport):
+                self._drop(jump, through)
+            raise
+
+    def _jump(self, line, hop, label, until):
+        """The connection to a jump host, shared by all who go through it."""
+        if not line.lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise NoAnswer(f"{label}: the jump host {hop.hostname} did not answer in time")
+        try:
+            if not (line.connection and line.connection.is_connected):
+                self._check_open()
+                line.connection = self._connect(hop, f"jump host {hop.hostname} (to {label})", until)
+            return line.connection
+        finally:
+            line.lock.release()
+
+    def _login(self, target, through, label, until):
+        """Log in, few at a time on one server; turned away, try again after a pause that differs for everybody."""
         known = self._known_hosts(target)
         with self._lock:
             turn = self._servers.setdefault(target.server, threading.BoundedSemaphore(_LOGINS_AT_ONCE))
@@ -178,19 +200,6 @@ class Shell:
             if tries >= 12 or time.monotonic() + nap >= until:
                 raise NoAnswer(f"{label}: no SSH session at {target.hostname} port {target.port} after {tries} tries{away}")
             self._pause(nap)
-
-    def _through(self, hop, label, until):
-        """The transport of a jump host, shared by all who go through it."""
-        line = self._line(("jump", hop.hostname, hop.port, hop.user))
-        if not line.lock.acquire(timeout=max(0.0, until - time.monotonic())):
-            raise NoAnswer(f"{label}: the jump host {hop.hostname} did not answer in time")
-        try:
-            if not (line.connection and line.connection.is_connected):
-                self._check_open()
-                line.connection = self._connect(hop, f"jump host {hop.hostname} (to {label})", until)
-            return line.connection.transport
-        finally:
-            line.lock.release()
 
     def _target(self, host):
         with self._lock:
@@ -239,12 +248,13 @@ class Shell:
 
 
 def _alive(transport):
-    """Does the server still answer? Others may be using this connection: it is given up only if it is dead or mute."""
+    """Does the server still answer, be it with a no? Others may be using this connection: only a dead or mute one is given up."""
+    began = time.monotonic()
     try:
         transport.open_session(timeout=3.0).close()
-        return True
     except (paramiko.SSHException, EOFError, OSError):
-        return False
+        return transport.is_active() and time.monotonic() - began < 3.0
+    return True
 
 
 def _sudo_says_no(name, program, mode, err):

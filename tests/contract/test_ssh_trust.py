@@ -141,17 +141,45 @@ def test_two_hosts_at_one_address_with_two_ports_keep_their_keys_and_connections
 
 
 def test_a_jump_host_carries_all_connections_over_one_login(tmp_path):
-    with Sshd(tmp_path, lines=["MaxStartups 3:90:5"]) as server:
+    with Sshd(tmp_path, lines=["MaxStartups 3:90:5"], addresses=("127.0.0.1", "127.0.0.2")) as server:
         file = server.known(*(f"{server.name(address)} {public(server.hostkey())}" for address in ("127.0.0.1", "127.0.0.2")))
-        server.stop()
-        (tmp_path / "sshd_config").write_text((tmp_path / "sshd_config").read_text() + "ListenAddress 127.0.0.2\n")
-        server.start()
         with ssh.Shell(server.site(known_hosts=file, jump=f"deploy@127.0.0.2:{server.port}")) as shell:
             where = ["/bin/sh", "-c", "echo $SSH_CONNECTION"]
             seen = [shell.run(server.host(f"host-{n}"), where).out.decode().split()[2] for n in range(6)]
         log = server.log.read_text()
     assert seen == ["127.0.0.1"] * 6
     assert log.count("Accepted publickey") == 7
+
+
+def test_a_jump_host_that_hangs_is_connected_to_anew_by_the_next_call(tmp_path):
+    with Sshd(tmp_path, addresses=("127.0.0.1", "127.0.0.2")) as server:
+        file = server.known(*(f"{server.name(address)} {public(server.hostkey())}" for address in ("127.0.0.1", "127.0.0.2")))
+        with ssh.Shell(server.site(known_hosts=file, connect=2.0, jump=f"deploy@127.0.0.2:{server.port}")) as shell:
+            assert shell.run(server.host("host-1"), ["echo", "one"]).out == b"one\n"
+            sessions = subprocess.run(["pgrep", "-f", "sshd: deploy"], stdout=subprocess.PIPE, text=True).stdout.split()
+            carrier = [pid for pid in sessions if _connected(pid, "127.0.0.2", server.port)]
+            assert carrier
+            subprocess.run(["kill", "-STOP", *carrier], check=True)
+            try:
+                with pytest.raises(errors.NoAnswer, match="host-2"):
+                    shell.run(server.host("host-2"), ["true"], limit=6)
+                assert shell.run(server.host("host-2"), ["echo", "two"]).out == b"two\n"
+            finally:
+                subprocess.run(["kill", "-CONT", *carrier], check=True)
+
+
+def _connected(pid, address, port):
+    """Does this process hold a TCP connection of that local end?"""
+    local = "".join(f"{int(part):02X}" for part in reversed(address.split("."))) + f":{port:04X}"
+    with open("/proc/net/tcp") as stream:
+        inodes = {line.split()[9] for line in stream if line.split()[1] == local}
+    held = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            held.add(os.readlink(f"/proc/{pid}/fd/{number}"))
+        except OSError:
+            continue
+    return any(f"socket:[{inode}]" in held for inode in inodes)
 
 
 def test_a_proxy_command_carries_the_connection_and_ends_with_it(three, tmp_path):
