@@ -17,6 +17,12 @@ def free_port():
         return held.getsockname()[1]
 
 
+def listening(port):
+    """Whether somebody takes connections there. Raises OSError if not."""
+    socket.create_connection(("127.0.0.1", port), 2).close()
+    return True
+
+
 class Reply:
     """An HTTP answer: status, headers (as http.client has them), text."""
 

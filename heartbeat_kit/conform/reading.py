@@ -90,7 +90,7 @@ def _detail(probe, seen):
     starts = {str(detail(probe).get("start")) for _ in range(20)}
     yield row("one start id", len(starts) == 1 and bool(found["start"]), ", ".join(sorted(starts))[:120])
     if found["since_age"] is None:
-        yield row("standby by default", found["state"] == "standby", "nothing is stored, and it says %s" % found["state"])
+        yield row("standby by default", said(seen.body) == "standby", "nothing is stored, and it says %s" % shown(seen.body))
     yield from _own_requests(probe, found["in_flight"])
     yield from _balancers(probe)
 

@@ -1,0 +1,162 @@
+"""The conformance check, tried on applications that keep the contract, in several languages, and on ones that do not."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from heartbeat_kit import conform
+from heartbeat_kit.conform import reading
+from tests.contract.test_kit_servers import command
+from tests.serving import ROOT, Process, ask, free_port, listening
+
+APPS = ROOT + "/tests/apps/"
+OTHERS = {
+    "node": ("full", "node {apps}shop.js {port} {folder}"),
+    "ruby": ("basic", "ruby {apps}shop.rb {port} {folder}"),
+    "systemd-socket-activate": ("basic", "systemd-socket-activate --inetd --accept -l 127.0.0.1:{port} {apps}shop.sh {folder}"),
+}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A busy machine is slow for reasons that are none of the application's."""
+    monkeypatch.setattr(reading, "CHEAP", 2.0)
+
+
+def kept(argv, folder, port, settings=None):
+    """A server that can be restarted by a command; its Process, and that command."""
+    (folder / "shop").mkdir()
+    (folder / "token").write_text("correct-horse\n")
+    pidfile, environment = str(folder / "pid"), {"KIT_SICK": str(folder / "sick"), "KIT_SETTINGS": json.dumps(settings)}
+    served = Process([APPS + "keep.sh", pidfile, *argv], environment, str(folder / "log"), lambda: listening(port))
+    return served, "%srestart.sh %s" % (APPS, pidfile)
+
+
+def outcomes(report):
+    return {row.check: row.outcome for row in report.rows}
+
+
+@pytest.mark.parametrize("server", ["gunicorn", "uwsgi", "uvicorn", "hypercorn"])
+def test_the_kit_keeps_the_whole_contract_under_every_server(server, tmp_path):
+    port = free_port()
+    served, restart = kept(command(server, port), tmp_path, port, {
+        "component": "shop", "version": "2.0.0-1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"),
+        "balancers": ["127.0.0.3"]})
+    try:
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow?s=2")
+        missed = [row for row in report.rows if row.outcome != "pass"]
+        assert [row.check for row in missed] == ["balancers heard"], missed
+        assert (report.level, report.unproved) == ("full", 1)
+        assert ask(port).text == "standby\n", "left as it was found"
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("program", sorted(OTHERS))
+def test_an_application_in_another_language_reaches_its_level_in_a_few_lines(program, tmp_path):
+    if not shutil.which(program):
+        pytest.skip("%s is not installed" % program)
+    level, line = OTHERS[program]
+    port = free_port()
+    served, restart = kept(line.format(apps=APPS, port=port, folder=tmp_path).split(), tmp_path, port)
+    try:
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow")
+        assert report.level == level, "\n".join(conform.table(report))
+        basic = [row for row in report.rows if row.level == "basic"]
+        assert {row.outcome for row in basic} == {"pass"}, "\n".join(conform.table(report))
+    finally:
+        served.stop()
+
+
+def test_what_a_look_cannot_prove_is_said_and_costs_no_level(tmp_path):
+    port = free_port()
+    served, _ = kept(command("gunicorn", port), tmp_path, port, {
+        "component": "shop", "version": "1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"), "balancers": []})
+    try:
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port)
+        assert report.level == "full" and report.unproved >= 6
+        assert outcomes(report)["flips"] == outcomes(report)["survives a restart"] == "not provable"
+        assert outcomes(report)["no token"] == "pass"
+        assert "level: full, %d not provable" % report.unproved == conform.table(report)[-1]
+    finally:
+        served.stop()
+
+
+def test_an_instance_that_a_balancer_looks_at_is_not_flipped_unless_told(tmp_path):
+    port = free_port()
+    served, _ = kept(command("gunicorn", port), tmp_path, port, {
+        "component": "shop", "version": "1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"),
+        "balancers": ["127.0.0.1"]})
+    try:
+        ask(port, headers={"X-Haproxy-Server-State": "UP; name=web/green-1; node=live-1"})
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse")
+        flips = next(row for row in report.rows if row.check == "flips")
+        assert flips.outcome == "not provable" and "live-1 looks at it" in flips.detail
+        assert outcomes(report)["balancers heard"] == "pass" and outcomes(report)["forged state"] == "not provable"
+        assert not (tmp_path / "shop" / "state").exists()
+        again = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", serving=True)
+        assert outcomes(again)["flips"] == "pass"
+    finally:
+        served.stop()
+
+
+WRONG = {
+    "json": "the word", "capitals": "the word", "not live": "the word", "bom": "the word", "redirect": "the word",
+    "503 live": "the word", "html": "plain text", "short": "length", "gzip": "not compressed", "cached": "not cached",
+    "no head": "HEAD", "one host": "any Host", "slow": "cheap", "fickle": "workers agree",
+    "live by default": "standby by default", "anybody": "no token", "any token": "wrong token", "late": "flips", "any body": "other bodies",
+    "forgets": "survives a restart", "no detail": "detail view", "text age": "detail view", "other state": "detail agrees", "new starts": "one start id",
+    "same start": "new start id", "counts itself": "own requests", "never counts": "requests in flight", "no tag": "ETag",
+    "unconditional": "compare and set"}
+
+
+@pytest.mark.parametrize("fault", sorted(WRONG))
+def test_each_fault_is_named_by_its_check_with_a_cure(fault, tmp_path, monkeypatch):
+    if fault == "slow":
+        monkeypatch.setattr(reading, "CHEAP", 0.01)
+    port = free_port()
+    argv = [sys.executable, APPS + "wrong.py", str(port), str(tmp_path), fault]
+    served, restart = kept(argv, tmp_path, port)
+    try:
+        restart = restart if fault in ("forgets", "same start") else None
+        slow = "/slow" if fault == "never counts" else None
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, slow)
+        found = next(row for row in report.rows if row.check == WRONG[fault])
+        assert found.outcome == ("not provable" if fault == "503 live" else "miss") and found.cure
+        if fault == "503 live":
+            assert "sick" in found.detail
+        else:
+            assert report.level == ("none" if found.level == "basic" else "basic"), "\n".join(conform.table(report))
+    finally:
+        served.stop()
+
+
+def test_without_a_fault_that_application_keeps_the_whole_contract(tmp_path):
+    port = free_port()
+    served, restart = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
+    try:
+        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow")
+        assert report.level == "full", "\n".join(conform.table(report))
+    finally:
+        served.stop()
+
+
+class TestCommandLine:
+    def run(self, *arguments):
+        argv = [sys.executable, "-m", "heartbeat_kit.conform", *arguments]
+        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+
+    def test_nobody_there_is_one_row_and_3(self):
+        done = self.run("--url", "http://127.0.0.1:%d/heartbeat" % free_port())
+        assert done.returncode == 3 and "no answer" in done.stdout and done.stdout.endswith("level: none\n")
+
+    @pytest.mark.parametrize("arguments", [[], ["--url", "ftp://x/heartbeat"], ["--url", "heartbeat"],
+                                           ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"]])
+    def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
+        done = self.run(*arguments)
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
