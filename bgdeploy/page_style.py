@@ -27,7 +27,7 @@ p { margin: 0 0 6px; } .soft { color: var(--soft); }
 .figure span { color: var(--soft); font-size: 13px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 18px; overflow-x: auto; }
 .row { display: grid; grid-template-columns: 150px 1fr 92px; gap: 12px; align-items: center; min-height: 27px; }
-.row.fresh { border-top: 1px solid var(--line); padding-top: 6px; margin-top: 6px; }
+.row.fresh { border-top: 1px solid var(--line); padding-top: 8px; margin-top: 8px; min-height: 36px; }
 .row > :first-child { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; } .row i { font-style: normal;
   color: var(--soft); }
 .row > :last-child { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
@@ -50,7 +50,7 @@ td.name { white-space: nowrap; } td.new { font-weight: 650; }
 code, pre { font: 12.5px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 pre { margin: 6px 0 0; padding: 10px 12px; background: var(--back); border: 1px solid var(--line); border-radius: 6px;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-ul { margin: 0; padding-left: 20px; } li { margin: 2px 0; }
+.card + p { margin-top: 8px; } ul { margin: 0; padding-left: 20px; } li { margin: 2px 0; }
 footer { margin-top: 36px; color: var(--soft); font-size: 13px; }
 @media (max-width: 640px) { .row { grid-template-columns: 104px 1fr 70px; gap: 8px; } main { padding: 14px 10px 30px; } }
 @media print { body { background: #fff; font-size: 11pt; } main { max-width: none; padding: 0; } h2 { break-after: avoid; }
