@@ -107,9 +107,10 @@ WRONG = {
     "json": "the word", "capitals": "the word", "not live": "the word", "bom": "the word", "redirect": "the word",
     "503 live": "the word", "html": "plain text", "short": "length", "gzip": "not compressed", "cached": "not cached",
     "no head": "HEAD", "one host": "any Host", "slow": "cheap", "fickle": "workers agree",
-    "live by default": "standby by default", "anybody": "no token", "any token": "wrong token", "late": "flips", "any body": "other bodies",
-    "forgets": "survives a restart", "no detail": "detail view", "text age": "detail view", "other state": "detail agrees", "new starts": "one start id",
-    "same start": "new start id", "counts itself": "own requests", "never counts": "requests in flight", "no tag": "ETag",
+    "live by default": "standby by default", "anybody": "no token", "any token": "wrong token", "late": "flips",
+    "any body": "other bodies", "forgets": "survives a restart", "no detail": "detail view", "text age": "detail view",
+    "other state": "detail agrees", "new starts": "one start id", "same start": "new start id",
+    "counts itself": "own requests", "never counts": "requests in flight", "no tag": "ETag",
     "unconditional": "compare and set"}
 
 
