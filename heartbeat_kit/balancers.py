@@ -17,21 +17,20 @@ HEADER = "X-Haproxy-Server-State"
 LOOK_AGAIN = 1.0            # seconds for which the address file is not looked at again
 REMEMBERED = 1024           # addresses whose verdict is kept
 
-Said = namedtuple("Said", "state name node scur")
+Said = namedtuple("Said", "state name node scur weight")
 
 
 def parse(header):
-    """'UP 2/3; address=..; name=bck/srv2; node=lb1; scur=13/22' -> Said; None when it is not such a header.
+    """'UP 2/3; address=..; name=bck/srv2; node=lb1; weight=1/2; scur=13/22' -> Said; None when it is not such a header.
 
-    `state` is the text before the first semicolon, `scur` the server's own sessions (the number before the slash).
+    `state` is the text before the first semicolon; `scur` and `weight` are the server's own (the numbers before the slashes),
+    None where they are not told.
     """
     state, *parts = [part.strip() for part in header[:1024].split(";")]
     pairs = dict(part.split("=", 1) for part in parts if "=" in part)
     if not state or not pairs.get("node") or not pairs.get("name"):
         return None
-    sessions = pairs.get("scur", "").split("/")[0]
-    count = int(sessions) if re.match("[0-9]{1,9}$", sessions) else None
-    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), count)
+    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), _own(pairs, "scur"), _own(pairs, "weight"))
 
 
 class Balancers:
@@ -99,7 +98,8 @@ def remember(board, header):
     """Keep what a balancer said, by node and server name."""
     said = parse(header)
     if said:
-        row = Row(said.node + "\t" + said.name, process.uptime(), -1 if said.scur is None else said.scur, said.state)
+        numbers = [-1 if number is None else number for number in (said.scur, said.weight)]
+        row = Row(said.node + "\t" + said.name, process.uptime(), numbers[0], said.state, numbers[1])
         board.update("balancers", row.key, lambda old: row)
 
 
@@ -109,7 +109,7 @@ def recall(board):
     for row in board.rows("balancers"):
         node, _, name = row.key.partition("\t")
         said.append({"node": node, "name": name, "state": row.text, "age": round(max(0.0, now - row.at), 3),
-                     "scur": None if row.number < 0 else row.number})
+                     "scur": None if row.number < 0 else row.number, "weight": None if row.more < 0 else row.more})
     return said
 
 
@@ -120,6 +120,11 @@ def plain_address(text):
     except ValueError:
         return None
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _own(pairs, key):
+    number = pairs.get(key, "").split("/")[0]
+    return int(number) if re.match("[0-9]{1,9}$", number) else None
 
 
 def _plain(text, longest):

@@ -18,14 +18,15 @@ from . import process
 
 SLOTS, SLOT = 256, 96                   # workers, bytes: pid, born, requests, work (8 each), version
 TABLE, ROW = 64, 256                    # rows a table, bytes a row
-LAYOUT = "1"                            # part of the file's name: another layout never reads this one
+LAYOUT = "2"                            # part of the file's name: another layout never reads this one
 VERSION = 64
-_ROW = struct.Struct("=dq192s40s")
+_ROW = struct.Struct("=dqq192s40s")
 _TABLES = {"balancers": SLOTS * SLOT, "doors": SLOTS * SLOT + TABLE * ROW}
 _SIZE = SLOTS * SLOT + len(_TABLES) * TABLE * ROW
 
 Worker = namedtuple("Worker", "pid requests work version")
-Row = namedtuple("Row", "key at number text")
+Row = namedtuple("Row", "key at number text more")
+Row.__new__.__defaults__ = (-1,)
 
 
 class Board:
@@ -77,8 +78,8 @@ class Board:
         for offset in range(0, SLOTS * SLOT, SLOT):
             pid, born, requests, work = struct.unpack_from("=qqqq", self._map, offset)
             if pid and process.born(pid) == born:
-                version = self._map[offset + 32:offset + 32 + VERSION].rstrip(b"\0").decode("utf-8", "replace")
-                found.append(Worker(pid, max(0, requests), max(0, work), version))
+                version = self._map[offset + 32:offset + 32 + VERSION]
+                found.append(Worker(pid, max(0, requests), max(0, work), _text(version)))
         return found
 
     def rows(self, table):
@@ -99,16 +100,16 @@ class Board:
             if offset is None:
                 free = set(range(_TABLES[table], _TABLES[table] + TABLE * ROW, ROW)) - {o for o, _ in rows.values()}
                 offset = min(free) if free else min(rows.values(), key=lambda pair: pair[1].at)[0]
-            _ROW.pack_into(self._map, offset, *((0.0, 0, b"", b"") if new is None else (new.at, new.number, _fit(new.key, 192),
-                                                                                         _fit(new.text, 40))))
+            new = new or Row("", 0.0, 0, "")
+            _ROW.pack_into(self._map, offset, new.at, new.number, new.more, _fit(new.key, 192), _fit(new.text, 40))
 
     def _rows(self, table):
         found = {}
         for offset in range(_TABLES[table], _TABLES[table] + TABLE * ROW, ROW):
-            at, number, key, text = _ROW.unpack_from(self._map, offset)
+            at, number, more, key, text = _ROW.unpack_from(self._map, offset)
             if key[0]:
-                name = key.rstrip(b"\0").decode("utf-8", "replace")
-                found[name] = (offset, Row(name, at, number, text.rstrip(b"\0").decode("utf-8", "replace")))
+                name = _text(key)
+                found[name] = (offset, Row(name, at, number, _text(text), more))
         return found
 
     def _open(self):
@@ -171,3 +172,7 @@ class Board:
 
 def _fit(text, size):
     return text.encode("utf-8", "replace")[:size]
+
+
+def _text(field):
+    return field.rstrip(b"\0").decode("utf-8", "replace")

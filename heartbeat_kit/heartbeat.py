@@ -25,13 +25,16 @@ class Heartbeat:
     :param guard: in standby, answer 503 to business requests from LIVE's nodes, so that a LIVE balancer that comes up with
         every server marked UP tries elsewhere. Needs addresses marked `live`, and `retry-on 503` there.
     :param guard_after: seconds after a flip to standby before the guard acts: LIVE must have had time to notice.
+    :param linger: for sticky sessions: seconds after a flip to standby for which LIVE's checks are answered 404 while busy()
+        (count the sessions there) is not 0. HAProxy with `http-check disable-on-404` then keeps the sessions that are there
+        and brings no new ones. Needs addresses marked `live`. 0: never.
     :param run_dir: where the workers' shared file lies. Default: systemd's RuntimeDirectory, else beside the state file.
     :param start: the service's start id, the same in all workers. Default: see process.start_id.
     """
 
     def __init__(self, component, version, healthy=None, busy=None, token_file="/etc/bgdeploy/heartbeat-token",
                  balancers="/etc/bgdeploy/balancers", state_dir="/var/lib/bgdeploy-heartbeat", after_boot="keep", only_on=None,
-                 guard=True, guard_after=10.0, path="/heartbeat", run_dir=None, start=None):
+                 guard=True, guard_after=10.0, linger=0.0, path="/heartbeat", run_dir=None, start=None):
         if after_boot not in ("keep", "standby"):
             raise ValueError("after_boot is %r: write keep or standby" % (after_boot,))
         if not component or "/" in component or component.startswith("."):
@@ -45,7 +48,7 @@ class Heartbeat:
         self.balancers = Balancers(balancers)
         self._healthy, self._busy, self._token_file = healthy, busy, token_file
         self._only_on = None if only_on is None else {str(place) for place in only_on}
-        self._guard_after = guard_after if guard else None
+        self._guard_after, self._linger = max(guard_after, linger) if guard else None, linger
 
     def wsgi(self, application):
         """The WSGI application with this heartbeat in front of it."""
@@ -95,7 +98,7 @@ class Heartbeat:
             return text(403, "the heartbeat is not flipped or looked into on this port\n")
         if request.method in ("GET", "HEAD"):
             healthy = verdict or self.health()
-            return self._detail(*healthy) if request.path == self.detail else self._word(*healthy)
+            return self._detail(*healthy) if request.path == self.detail else self._word(request.peer, *healthy)
         if request.method == "PUT" and request.path == self.path:
             return self._flip(request)
         return text(405, "GET, HEAD or PUT\n", ("Allow", "GET, HEAD, PUT" if request.path == self.path else "GET, HEAD"))
@@ -107,8 +110,18 @@ class Heartbeat:
         except Exception as error:
             return False, state.line("healthy() raised %s: %s" % (type(error).__name__, error))
 
-    def _word(self, healthy, why):
-        return text(200, self.state.read().word + "\n") if healthy else text(503, "sick\n")
+    def _word(self, peer, healthy, why):
+        if not healthy:
+            return text(503, "sick\n")
+        stored = self.state.read()
+        return text(404, "draining\n") if self._lingers(stored, peer) else text(200, stored.word + "\n")
+
+    def _lingers(self, stored, peer):
+        """Whether LIVE asks, and sessions of before the flip are still to be served."""
+        if not self._linger or stored.word != state.STANDBY or not self.balancers.live(peer):
+            return False
+        age = state.age(stored)
+        return age is not None and age < self._linger and self._work(self.board.workers()) != 0
 
     def _detail(self, healthy, why):
         stored, workers = self.state.read(), self.board.workers()

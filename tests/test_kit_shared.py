@@ -117,10 +117,10 @@ class TestBoard:
 class TestSendState:
     @pytest.mark.parametrize("header, wanted", [
         ("UP 2/3; address=10.0.0.1; port=80; name=bck/srv2; node=lb1; weight=1/2; scur=13/22; qcur=0",
-         ("UP 2/3", "bck/srv2", "lb1", 13)),
-        ("DOWN; name=web/green-1;node=live-1; scur=0/7", ("DOWN", "web/green-1", "live-1", 0)),
-        ("NOLB; name=web/green-1; node=live-1", ("NOLB", "web/green-1", "live-1", None)),
-        ("UP; name=a/b; node=n; scur=many/7", ("UP", "a/b", "n", None)),
+         ("UP 2/3", "bck/srv2", "lb1", 13, 1)),
+        ("DOWN; name=web/green-1;node=live-1; scur=0/7", ("DOWN", "web/green-1", "live-1", 0, None)),
+        ("NOLB; name=web/green-1; node=live-1", ("NOLB", "web/green-1", "live-1", None, None)),
+        ("UP; name=a/b; node=n; scur=many/7; weight=0/4", ("UP", "a/b", "n", None, 0)),
     ])
     def test_the_state_is_the_text_before_the_first_semicolon(self, header, wanted):
         assert tuple(parse(header)) == wanted
