@@ -30,7 +30,8 @@ def parse(header):
     pairs = dict(part.split("=", 1) for part in parts if "=" in part)
     if not state or not pairs.get("node") or not pairs.get("name"):
         return None
-    return Said(_plain(state, 40), _plain(pairs["name"], 100), _plain(pairs["node"], 90), _own(pairs, "scur"), _own(pairs, "weight"))
+    name, node = _plain(pairs["name"], 100), _plain(pairs["node"], 90)
+    return Said(_plain(state, 40), name, node, _own(pairs, "scur"), _own(pairs, "weight"))
 
 
 class Balancers:
