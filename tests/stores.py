@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
-from bgdeploy.errors import Trouble
+import pytest
+
+from bgdeploy.errors import Failed, NoAnswer, Refused, Trouble
 from bgdeploy.model import Policy
 from bgdeploy.outside.ssh import Shell
 from bgdeploy.outside.store import open_store
@@ -32,6 +34,15 @@ def site_of(description):
 def opened(description):
     site = site_of(description)
     return open_store(site, Shell(site) if site.lock_host else None)
+
+
+def soon(call, limit=12.0):
+    """The Trouble that the call ends with, in time, whatever is broken."""
+    began = time.monotonic()
+    with pytest.raises((NoAnswer, Refused, Failed)) as trouble:
+        call()
+    assert time.monotonic() - began < limit
+    return trouble.value
 
 
 class Driver:

@@ -14,7 +14,7 @@ from bgdeploy.outside import lease
 from bgdeploy.outside.ssh import Shell
 from bgdeploy.site import Host
 
-LIMIT = 5.0             # seconds for one question; asked a second time if its answer was lost
+LIMIT = 5.0             # seconds for one question; asked a second time if its answer was lost at once
 FOLDER = "/var/lib/bgdeploy-lease"
 
 # $1 verb, $2 name, then the verb's own; a holder or a hold comes on stdin. A lease file: a line `TOKEN RENEWED TTL BOOT COUNT TAKEN`
@@ -27,7 +27,8 @@ v=$1 n=$2
 shift 3
 command -v flock >/dev/null || { echo lacks flock; exit 5; }
 f=$d/$n.lease h=$d/$n.hold
-{ exec 9>"$d/$n.guard"; } 2>/dev/null || { echo "$d"; ls -ld "$d" 2>&1; exit 3; }
+( : >>"$d/$n.guard" ) 2>/dev/null || { echo "$d"; ls -ld "$d" 2>&1; exit 3; }
+exec 9>>"$d/$n.guard"
 flock -w 3 9 || { echo "$d/$n.guard"; exit 4; }
 read -r up x </proc/uptime
 up=${up%.*}${up#*.}
@@ -113,11 +114,12 @@ class HostLease:
     def _ask(self, *words, stdin=None, again=True):
         """What the script says. :raises NoAnswer, Refused."""
         verb, *rest = words
+        began = lease.boottime()
         argv = ["/bin/sh", "-c", SCRIPT, "bgdeploy-lease", verb, quote(self._site, safe=""), FOLDER, *rest]
         try:
             answer = self._shell.run(self._host, argv, stdin=stdin, limit=LIMIT)
         except NoAnswer:
-            if again:
+            if again and lease.boottime() - began < LIMIT / 2:      # lost at once; a second silence would cost too long
                 return self._ask(*words, stdin=stdin, again=False)
             raise
         said = answer.out.decode("utf-8", "replace").strip()
