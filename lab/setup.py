@@ -146,6 +146,8 @@ def set_up(sections, say=print):
     :returns: number of things installed. :raises Missing: with the one sentence to print.
     """
     check_machine()
+    if "lab" in sections and "test" not in sections:        # the tests skip what needs a lab, and say why
+        check_lab()
     wanted, installed = needs(sections), 0
     packages = missing_packages([name for kind, name, _ in wanted if kind == "deb"])
     if packages:
@@ -168,8 +170,6 @@ def set_up(sections, say=print):
             install_gems(folder, gems)
             say(f"  done in {time.monotonic() - started:.0f} s")
         installed += len(gems)
-    if "lab" in sections and "test" not in sections:        # the tests skip what needs a lab, and say why
-        check_lab()
     return installed + len(packages)
 
 
