@@ -15,8 +15,8 @@ from bgdeploy.errors import BadInput
 
 HOOKS = ("before-install", "after-install", "before-remove", "after-remove")
 LISTS = ("templates", "config_files", "depends", "provides", "conflicts")
-TEXTS = {"name": "", "summary": "", "architecture": "noarch", "license": "unspecified", "maintainer": "bgdeploy", "vendor": "none",
-         "url": "", "user": "", "unit": ""}
+TEXTS = {"name": "", "summary": "", "architecture": "noarch", "license": "unspecified", "maintainer": "bgdeploy",
+         "vendor": "none", "url": "", "user": "", "unit": ""}
 # Every file's time lies in the half year before this moment, at a place given by its content: rebuilt, it is the same again, and
 # two versions of a file never agree in time and size, which is all that Python's cache and rsync look at.
 EPOCH = 1700000000
@@ -73,7 +73,8 @@ def load(path):
     try:
         content = path.read_bytes()
     except OSError as problem:
-        raise BadInput(f"{path}: cannot be read ({problem.strerror}): a package needs its description file (docs/packaging.md)") from None
+        raise BadInput(f"{path} cannot be read ({problem.strerror}): a package needs its description (docs/packaging.md)") \
+            from None
     tree = strict_yaml.parse(content, str(path))
     if not isinstance(tree, strict_yaml.Mapping):
         raise BadInput(f"{path}: keys are expected, such as name, summary and files (docs/packaging.md)")
@@ -88,9 +89,11 @@ def load(path):
         if key not in entries:
             raise BadInput(f"{path}: the key {key} is missing")
     if not _NAME.fullmatch(found["name"]):
-        raise BadInput(f"{path}, line {entries['name'][0]}: {found['name']!r} is no package name: lower case letters, digits, . _ + -")
+        raise BadInput(f"{path}, line {entries['name'][0]}: {found['name']!r} is no package name: "
+                       "lower case letters, digits, . _ + -")
     found["files"] = tuple(_file(path, *entry) for entry in _pairs(path, "files", entries["files"]))
-    found["scripts"] = tuple(_script(path, *entry) for entry in _pairs(path, "scripts", entries["scripts"])) if "scripts" in entries else ()
+    given = _pairs(path, "scripts", entries["scripts"]) if "scripts" in entries else ()
+    found["scripts"] = tuple(_script(path, *entry) for entry in given)
     description = Description(file=str(path), **found)
     _check_targets(description, entries)
     return description
@@ -126,8 +129,7 @@ def stage(description, full, folder):
     """
     for source, target in description.files:
         source = Path(source)
-        inner = sorted(p for p in source.rglob("*") if p.is_file() and not _left_out(p.relative_to(source))) if source.is_dir() else [source]
-        for path in inner:
+        for path in _inner(source):
             place = target if path == source else f"{target}/{path.relative_to(source)}"
             laid = Path(folder, place.lstrip("/"))
             if laid.exists():
@@ -143,6 +145,12 @@ def stage(description, full, folder):
         if path.is_dir():
             path.chmod(0o755)
             os.utime(path, (EPOCH, EPOCH))
+
+
+def _inner(source):
+    if not source.is_dir():
+        return [source]
+    return sorted(path for path in source.rglob("*") if path.is_file() and not _left_out(path.relative_to(source)))
 
 
 def _left_out(path):
@@ -164,9 +172,10 @@ def _text(path, key, entry):
 
 def _list(path, key, entry):
     line, node = entry
-    if not isinstance(node, strict_yaml.Sequence) or not all(isinstance(item, strict_yaml.Scalar) and item.text for item in node.items):
+    items = node.items if isinstance(node, strict_yaml.Sequence) else [None]
+    if not all(isinstance(item, strict_yaml.Scalar) and item.text for item in items):
         raise BadInput(f"{path}, line {line}: {key} is a list of texts, as in [python3, systemd]")
-    return tuple(item.text for item in node.items)
+    return tuple(item.text for item in items)
 
 
 def _pairs(path, key, entry):
@@ -198,6 +207,7 @@ def _check_targets(description, entries):
     for key in ("templates", "config_files"):
         for target in getattr(description, key):
             if not any(target == known or target.startswith(known + "/") for known in targets):
-                raise BadInput(f"{description.file}, line {entries[key][0]}: {key} names {target}, which no file has as its target")
+                raise BadInput(f"{description.file}, line {entries[key][0]}: {key} names {target}, "
+                               "which no file has as its target")
     if description.unit and not any(os.path.basename(target) == description.unit for target in targets):
         raise BadInput(f"{description.file}, line {entries['unit'][0]}: no file has {description.unit} as its target")

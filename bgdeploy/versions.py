@@ -10,7 +10,8 @@ import re
 from bgdeploy.errors import BadInput
 
 _RUN = re.compile(r"[0-9]+|[A-Za-z]+|~|\^")
-_TYPED = re.compile(r"(?:(?P<epoch>[0-9]{1,9}):)?(?P<version>[A-Za-z0-9][A-Za-z0-9._+~^]*)(?:-(?P<release>[A-Za-z0-9._+~^]+))?", re.ASCII)
+_TYPED = re.compile(r"(?:(?P<epoch>[0-9]{1,9}):)?(?P<version>[A-Za-z0-9][A-Za-z0-9._+~^]*)(?:-(?P<release>[A-Za-z0-9._+~^]+))?",
+                    re.ASCII)
 _PRE = re.compile(r"(?:alpha|beta|dev|pre|preview|rc|snapshot)(?![A-Za-z])", re.IGNORECASE)
 LONGEST = 100       # file names are limited to 255 bytes and carry name, version, release and architecture
 

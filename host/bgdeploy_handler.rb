@@ -36,8 +36,8 @@ class BgdeployReport < Chef::Handler
     node && node["bgdeploy"] ? node["bgdeploy"].to_hash : {}
   end
 
-  # What went wrong first. A run's error wraps those of its resources, and a custom resource's message begins with its own name and
-  # place, then "had an error:", then those of the resource inside it: only the last of them says anything.
+  # What went wrong first. A run's error wraps those of its resources, and a custom resource's message begins with its own name
+  # and place, then "had an error:", then those of the resource inside it: only the last of them says anything.
   def exception
     error = run_status.exception
     return unless error
@@ -62,7 +62,9 @@ class BgdeployReport < Chef::Handler
   def action_collection_failures
     return [] unless run_status.run_context.respond_to?(:action_collection)
 
-    run_status.run_context.action_collection.filtered_collection(up_to_date: false, skipped: false, updated: false, failed: true, unprocessed: false).to_a
+    run_status.run_context.action_collection.filtered_collection(
+      up_to_date: false, skipped: false, updated: false, failed: true, unprocessed: false
+    ).to_a
   rescue StandardError
     []
   end

@@ -12,7 +12,8 @@ sys.path.insert(0, str(HOST))
 
 from bgdeploy_host import files, runs, verbs  # noqa: E402
 
-START = ["start", "--run", "r1", "--release", "web=2.0.0-1@3f2a9c01", "--limit", "900", "--recipes", "web", "--versions", "web=2.0.0-1",
+START = ["start", "--run", "r1", "--release", "web=2.0.0-1@3f2a9c01", "--limit", "900", "--recipes", "web", "--versions",
+         "web=2.0.0-1",
          "--cookbooks", "3f2a9c01"]
 BOOT = "8d1c1a4e-0000-4000-8000-000000000001"
 

@@ -1,4 +1,4 @@
-"""The cookbooks say what a Chef person expects, on EL 8 and EL 9, and are written as Chef people write. Their own specs decide."""
+"""The cookbooks do what a Chef person expects, on EL 8 and EL 9, and are written as Chef people write: their own specs say so."""
 
 import os
 import subprocess
@@ -16,8 +16,10 @@ def ruby(program, *words, **environment):
     """chefspec 9.3 asks for an older rspec than Chef does; where both are there, the older one has to be named."""
     older = sorted(GEMS.glob("specifications/rspec-core-3.12.*.gemspec"))
     named = [f"_{older[-1].stem.rpartition('-')[2]}_"] if program == "rspec" and older else []
-    return subprocess.run(["ruby", str(GEMS / "bin" / program), *named, *words], cwd=PROJECT / "cookbooks", capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "GEM_HOME": str(GEMS), "GEM_PATH": str(GEMS), "LC_ALL": "C.UTF-8", **environment})
+    return subprocess.run(["ruby", str(GEMS / "bin" / program), *named, *words], cwd=PROJECT / "cookbooks", capture_output=True,
+                          text=True,
+                          timeout=300, env={**os.environ, "GEM_HOME": str(GEMS), "GEM_PATH": str(GEMS), "LC_ALL": "C.UTF-8",
+                                            **environment})
 
 
 @pytest.mark.parametrize("version", ["8", "9"])

@@ -24,27 +24,37 @@ def at(tmp_path):
 class TestArguments:
     def test_a_good_start_is_understood(self):
         verb, asked = verbs.parse(START + ["--minimal-ohai", "--restart", "web"])
-        assert verb == "start" and asked["versions"] == {"web": "2.0.0-1"} and asked["recipes"] == ["web"] and asked["limit"] == 900
-        assert asked["minimal-ohai"] is True and asked["restart"] == ["web"] and asked["mode"] == "local" and asked["lock-wait"] == 60
+        assert verb == "start" and asked["versions"] == {"web": "2.0.0-1"} and asked["recipes"] == ["web"]
+        assert asked["limit"] == 900
+        assert asked["minimal-ohai"] is True and asked["restart"] == ["web"] and asked["mode"] == "local"
+        assert asked["lock-wait"] == 60
 
     @pytest.mark.parametrize("arguments", [
         [], ["shell"], ["--run"], ["start"], ["look"], ["look", "--components", ""], ["look", "--components", "web,"],
         ["look", "--components", "web;id"], ["look", "--components", "../web"], ["look", "--components", "-x"], ["look", "web"],
-        ["look", "--components", "web", "--components", "api"], ["look", "--components", "web", "--tail"], ["look", "--components", "web\n"],
+        ["look", "--components", "web", "--components", "api"], ["look", "--components", "web", "--tail"],
+        ["look", "--components", "web\n"],
         ["output", "--run", "r1", "--from", "-1"], ["output", "--run", "../../etc/shadow"], ["output", "--run", ".."],
-        ["output", "--run", "r1", "--cap", "99999999"], ["park", "--component", "a/b"], ["park", "--component", "..", "--service", "x"],
-        ["cookbooks", "--hash", "../x"], ["cookbooks", "--hash", "ZZZZZZZZ"], ["heartbeat", "--component", "w", "--port", "0", "--path", "/h"],
-        ["heartbeat", "--component", "w", "--port", "80", "--path", "h"], ["heartbeat", "--component", "w", "--port", "80", "--path", "/h\r\nX: y"],
+        ["output", "--run", "r1", "--cap", "99999999"], ["park", "--component", "a/b"],
+        ["park", "--component", "..", "--service", "x"],
+        ["cookbooks", "--hash", "../x"], ["cookbooks", "--hash", "ZZZZZZZZ"],
+        ["heartbeat", "--component", "w", "--port", "0", "--path", "/h"],
+        ["heartbeat", "--component", "w", "--port", "80", "--path", "h"],
+        ["heartbeat", "--component", "w", "--port", "80", "--path", "/h\r\nX: y"],
         ["stop", "--run", "r1; reboot"], ["stop", "--run", "r 1"], ["stop", "--run", "*"]])
     def test_anything_else_is_refused_with_2_and_one_sentence(self, arguments, at):
         code, said = answer(arguments, at)
         assert code == 2 and list(said) == ["error"] and "\n" not in said["error"]
 
     @pytest.mark.parametrize("option, value", [
-        ("--run", "a/b"), ("--limit", "5"), ("--limit", "1e3"), ("--limit", "999999"), ("--recipes", "web]','recipe[x"), ("--recipes", "web::a::b"),
-        ("--versions", "web=2.0.0"), ("--versions", "web=2.0.0-rc1"), ("--versions", "web=2.0.0-1,web=1.0.0-1"), ("--versions", "web"),
-        ("--versions", "web=$(id)-1"), ("--cookbooks", "/etc"), ("--mode", "solo"), ("--lock-wait", "x"), ("--release", "web=2.0.0-1;x"),
-        ("--restart", "api"), ("--restart", "-x"), ("--attributes", "web=a..b"), ("--attributes", "api=a.b"), ("--minimal-ohai", "yes"),
+        ("--run", "a/b"), ("--limit", "5"), ("--limit", "1e3"), ("--limit", "999999"), ("--recipes", "web]','recipe[x"),
+        ("--recipes", "web::a::b"),
+        ("--versions", "web=2.0.0"), ("--versions", "web=2.0.0-rc1"), ("--versions", "web=2.0.0-1,web=1.0.0-1"),
+        ("--versions", "web"),
+        ("--versions", "web=$(id)-1"), ("--cookbooks", "/etc"), ("--mode", "solo"), ("--lock-wait", "x"),
+        ("--release", "web=2.0.0-1;x"),
+        ("--restart", "api"), ("--restart", "-x"), ("--attributes", "web=a..b"), ("--attributes", "api=a.b"),
+        ("--minimal-ohai", "yes"),
         ("--host-settings", "{}"), ("--config", "/tmp/x")])
     def test_a_start_with_one_wrong_value_starts_nothing(self, option, value, at):
         arguments = list(START)
@@ -74,7 +84,8 @@ class TestArguments:
 
     def test_a_component_may_have_another_package_and_service(self):
         _, asked = verbs.parse(["look", "--components", "web:shop-web:shop.service,api"])
-        assert [verbs._component(text) for text in asked["components"]] == [("web", "shop-web", "shop.service"), ("api", "api", "api.service")]
+        assert [verbs._component(text) for text in asked["components"]] == [
+            ("web", "shop-web", "shop.service"), ("api", "api", "api.service")]
 
     def test_the_command_imports_nothing_from_where_it_is_called(self, tmp_path):
         """-I and -S: a module of the caller, or PYTHONPATH, must not run as root."""
@@ -90,7 +101,8 @@ class TestArguments:
 
 FATAL_LOCK = ("[2026-11-25T01:00:00+00:00] FATAL: Chef::Exceptions::RunLockTimeout: Unable to acquire lock. "
               "Waited 2 seconds for 4711 to release.")
-REPORT = {"success": False, "exception": {"class": "Chef::Exceptions::Package", "message": "no"}, "failed": {"resource": "dnf_package[web]", "line": "a/b.rb:3"}}
+REPORT = {"success": False, "exception": {"class": "Chef::Exceptions::Package", "message": "no"},
+          "failed": {"resource": "dnf_package[web]", "line": "a/b.rb:3"}}
 
 
 class TestOutcome:
@@ -132,12 +144,15 @@ class TestOutcome:
         assert outcome.translate("exit-code exited 1", text, None)[0] == "failed"
 
     def test_the_cause_is_the_reports_with_resource_and_place(self):
-        assert outcome.translate("exit-code exited 1", "", REPORT)[2] == "Chef::Exceptions::Package: no (dnf_package[web], a/b.rb:3)"
+        assert outcome.translate("exit-code exited 1", "", REPORT)[2] == \
+            "Chef::Exceptions::Package: no (dnf_package[web], a/b.rb:3)"
 
     def test_an_unknown_version_is_called_so_though_chef_says_something_else(self):
-        report = {"exception": {"class": "Chef::Exceptions::Package", "message": "No version specified, and no candidate version available for web"},
+        report = {"exception": {"class": "Chef::Exceptions::Package",
+                                "message": "No version specified, and no candidate version available for web"},
                   "failed": {"resource": "dnf_package[web]", "wanted": "9.0.0-1"}}
-        assert "version 9.0.0-1 is not in the repository as this host sees it" in outcome.translate("exit-code exited 1", "", report)[2]
+        said = outcome.translate("exit-code exited 1", "", report)[2]
+        assert "version 9.0.0-1 is not in the repository as this host sees it" in said
 
     def test_without_a_report_the_last_fatal_line_is_the_cause(self):
         assert outcome.translate("exit-code exited 1", "x\n[t] FATAL: RuntimeError: boom\ny", None)[2] == "RuntimeError: boom"
@@ -221,13 +236,15 @@ class TestStart:
         folder = Path(at(files.RUNS + "/r1"))
         assert said == {"run": "r1", "already": False, "state": "running"} and len(started) == 1
         assert folder.stat().st_mode & 0o777 == 0o700 and {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
-        assert json.loads((folder / "attrs.json").read_text()) == {"bgdeploy": {"run": "r1", "versions": {"web": "2.0.0-1"}, "restart": []}}
+        assert json.loads((folder / "attrs.json").read_text()) == {
+            "bgdeploy": {"run": "r1", "versions": {"web": "2.0.0-1"}, "restart": []}}
         assert (folder / "release").read_text() == "web=2.0.0-1@3f2a9c01" and runs.newest(at) == "r1"
 
     def test_the_same_run_again_starts_nothing(self, at, monkeypatch):
         started = self.ready(at, monkeypatch)
         runs.start(at, self.asked(), lambda run: True)
-        assert runs.start(at, self.asked(), lambda run: True) == {"run": "r1", "already": True, "state": "running"} and len(started) == 1
+        assert runs.start(at, self.asked(), lambda run: True) == {"run": "r1", "already": True, "state": "running"}
+        assert len(started) == 1
 
     def test_a_second_run_is_refused_while_the_first_goes_on(self, at, monkeypatch):
         started = self.ready(at, monkeypatch)

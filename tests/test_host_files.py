@@ -46,7 +46,8 @@ class TestConfiguration:
         checked = subprocess.run(["ruby", "-c"], input=self.config(at, ""), text=True, capture_output=True)
         assert checked.returncode == 0, checked.stderr
 
-    @pytest.mark.parametrize("text, accepted", [('chef_license "accept-no-persist"', True), ("chef_license 'accept'", True), ("", False),
+    @pytest.mark.parametrize("text, accepted",
+                             [('chef_license "accept-no-persist"', True), ("chef_license 'accept'", True), ("", False),
                                                 ('# chef_license "accept"', False), ('chef_license "no"', False)])
     def test_the_licence_is_seen_in_client_rb(self, at, text, accepted):
         Path(at(files.CLIENT)).write_text(text)
@@ -110,7 +111,8 @@ class TestForeignRun:
 
 class TestCron:
     @pytest.mark.parametrize("path, text, starts", [
-        ("/etc/cron.d/chef", "*/30 * * * * root /usr/bin/chef-client\n", True), ("/var/spool/cron/root", "0 * * * * chef-client --once\n", True),
+        ("/etc/cron.d/chef", "*/30 * * * * root /usr/bin/chef-client\n", True),
+        ("/var/spool/cron/root", "0 * * * * chef-client --once\n", True),
         ("/etc/cron.d/chef", "# 0 * * * * root chef-client\n", False), ("/etc/cron.d/other", "0 * * * * root logrotate\n", False),
         ("/etc/crontab", "1 1 * * * root chef-client\n", True)])
     def test_a_table_that_calls_chef_client_is_a_daemon(self, at, path, text, starts):
@@ -125,13 +127,15 @@ class TestCron:
 
 class TestService:
     def test_a_unit_that_is_not_there_is_missing(self):
-        assert facts.service({"web.service": {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}}, "web.service")["active"] == "missing"
+        assert facts.service({"web.service": {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}},
+                             "web.service")["active"] == "missing"
 
     def test_a_silent_systemd_is_unknown(self):
         assert facts.service({}, "web.service") == {"active": None, "sub": None, "start": None, "since": None}
 
     def test_reloading_is_active_and_has_its_start_id(self):
-        said = facts.service({"web.service": {"LoadState": "loaded", "ActiveState": "reloading", "SubState": "reload", "InvocationID": "ab",
+        said = facts.service({"web.service": {"LoadState": "loaded", "ActiveState": "reloading", "SubState": "reload",
+                                              "InvocationID": "ab",
                                               "StateChangeTimestampMonotonic": "1000000"}}, "web.service")
         assert said["active"] == "active" and said["start"] == "ab" and said["since"] < time.time()
 
@@ -160,7 +164,8 @@ class TestCookbooks:
         assert answer(["cookbooks", "--hash", revision, "--have"], at)[1]["have"] is True
         assert answer(["cookbooks", "--hash", revision], at, b"") == (0, {"hash": revision, "have": True})
 
-    @pytest.mark.parametrize("member", [("../evil", b"x"), ("/etc/evil", b"x"), ("a/../../evil", b"x"), ("link", [tarfile.SYMTYPE]),
+    @pytest.mark.parametrize("member",
+                             [("../evil", b"x"), ("/etc/evil", b"x"), ("a/../../evil", b"x"), ("link", [tarfile.SYMTYPE]),
                                         ("link", [tarfile.LNKTYPE]), ("dev", [tarfile.CHRTYPE]), ("fifo", [tarfile.FIFOTYPE])])
     def test_an_archive_that_reaches_outside_is_refused_and_leaves_nothing(self, at, member):
         revision, sent = tar(("web/metadata.rb", b"x"), member)
@@ -211,7 +216,8 @@ class TestPark:
         (folder / "state").symlink_to(secret)
         (folder / f"state.{os.getpid()}.new").symlink_to(secret)
         assert self.park(at, monkeypatch)[0] == 0
-        assert secret.read_text() == "precious" and (folder / "state").read_text() == "standby\n" and not (folder / "state").is_symlink()
+        assert secret.read_text() == "precious" and (folder / "state").read_text() == "standby\n"
+        assert not (folder / "state").is_symlink()
 
     def test_a_folder_that_is_a_link_is_refused(self, at, monkeypatch):
         os.makedirs(at(files.HEARTBEATS))

@@ -1,4 +1,4 @@
-"""The repository port: what a repository has is read as RPM orders it; publishing is whole, signed, and never over another content."""
+"""The repository: what it has is read as RPM orders it; publishing is whole, signed, and never over another content."""
 
 import functools
 import gzip
@@ -59,12 +59,13 @@ def metadata(folder, versions, pack=gzip.compress, suffix=".gz", name="web"):
     entries = "".join(
         f'<package type="rpm"><name>{name}</name><arch>noarch</arch><version epoch="{e}" ver="{v}" rel="{r}"/>'
         f'<location href="{name}-{v}-{r}.noarch.rpm"/></package>' for e, v, r in versions)
-    packed = pack(f'<?xml version="1.0"?><metadata xmlns="http://linux.duke.edu/metadata/common" packages="1">{entries}</metadata>'.encode())
+    packed = pack(f'<metadata xmlns="http://linux.duke.edu/metadata/common" packages="1">{entries}</metadata>'.encode())
+    digest = hashlib.sha256(packed).hexdigest()
     (folder / "repodata").mkdir(parents=True, exist_ok=True)
     (folder / f"repodata/primary.xml{suffix}").write_bytes(packed)
     (folder / "repodata/repomd.xml").write_text(
-        f'<repomd xmlns="http://linux.duke.edu/metadata/repo"><data type="primary"><checksum type="sha256">{hashlib.sha256(packed).hexdigest()}'
-        f'</checksum><location href="repodata/primary.xml{suffix}"/><size>{len(packed)}</size></data></repomd>')
+        f'<repomd xmlns="http://linux.duke.edu/metadata/repo"><data type="primary"><checksum type="sha256">{digest}</checksum>'
+        f'<location href="repodata/primary.xml{suffix}"/><size>{len(packed)}</size></data></repomd>')
 
 
 def zstd(content):
@@ -75,7 +76,9 @@ class TestAvailable:
     @pytest.mark.parametrize("pack, suffix", [(gzip.compress, ".gz"), (lzma.compress, ".xz"), (bytes, ""), pytest.param(
         zstd, ".zst", marks=pytest.mark.skipif(not shutil.which("zstd"), reason="zstd is not installed"))])
     def test_versions_come_newest_first_by_rpms_order_however_the_metadata_is_packed(self, tmp_path, pack, suffix):
-        metadata(tmp_path / "repo", [("0", "1.9", "1"), ("0", "1.10", "1"), ("1", "1.0", "1"), ("0", "2.0~rc1", "1"), ("0", "2.0", "1"), ("0", "2.0", "10"),
+        metadata(tmp_path / "repo",
+                 [("0", "1.9", "1"), ("0", "1.10", "1"), ("1", "1.0", "1"), ("0", "2.0~rc1", "1"), ("0", "2.0", "1"),
+                  ("0", "2.0", "10"),
                                      ("0", "2.0", "9")], pack, suffix)
         with Served(tmp_path / "repo") as served:
             found = packages.available(a_site(tmp_path, served.url), "web")
@@ -130,7 +133,8 @@ class TestAvailable:
         with Served(tmp_path, Elsewhere) as served, pytest.raises(NoAnswer, match="302 to http://login.example.com/"):
             packages.available(a_site(tmp_path, served.url), "web")
 
-    @pytest.mark.parametrize("content", ["<html>log in</html>", "not xml", "", '<!DOCTYPE r [<!ENTITY a "b">]><repomd>&a;</repomd>'])
+    @pytest.mark.parametrize("content",
+                             ["<html>log in</html>", "not xml", "", '<!DOCTYPE r [<!ENTITY a "b">]><repomd>&a;</repomd>'])
     def test_what_is_no_repository_is_said_so_in_one_sentence(self, tmp_path, content):
         metadata(tmp_path / "repo", [])
         (tmp_path / "repo/repodata/repomd.xml").write_text(content)
@@ -208,12 +212,14 @@ class TestPublish:
         with pytest.raises(Refused, match="raise --iteration") as refusal:
             packages.publish(signed, "web", "1.2.0", description_file=described(tmp_path, text="two\n"))
         assert "--iteration 2" in refusal.value.next_command and Path(first.file).read_bytes() == kept
-        assert packages.publish(signed, "web", "1.2.0", iteration="2", description_file=described(tmp_path, text="two\n")).full == "1.2.0-2"
+        assert packages.publish(signed, "web", "1.2.0", iteration="2",
+                                description_file=described(tmp_path, text="two\n")).full == "1.2.0-2"
 
     def test_another_script_is_another_content(self, signed, tmp_path):
         packages.publish(signed, "web", "1.3.0", description_file=described(tmp_path))
         with pytest.raises(Refused):
-            packages.publish(signed, "web", "1.3.0", description_file=described(tmp_path, more="scripts: {after-install: stop.sh}\n"), say=[].append)
+            packages.publish(signed, "web", "1.3.0",
+                             description_file=described(tmp_path, more="scripts: {after-install: stop.sh}\n"), say=[].append)
 
     def test_what_rpm_takes_for_one_version_is_refused(self, signed, tmp_path):
         packages.publish(signed, "web", "1.4", description_file=described(tmp_path))
@@ -223,13 +229,16 @@ class TestPublish:
     def test_an_epoch_and_the_same_version_without_it_live_side_by_side(self, signed, tmp_path):
         one = packages.publish(signed, "web", "1:2.0", description_file=described(tmp_path))
         two = packages.publish(signed, "web", "2.0", description_file=described(tmp_path))
-        assert one.full == "1:2.0-1" and two.full == "2.0-1" and one.file != two.file and {"1:2.0-1", "2.0-1"} <= set(listed(signed))
+        assert one.full == "1:2.0-1" and two.full == "2.0-1" and one.file != two.file
+        assert {"1:2.0-1", "2.0-1"} <= set(listed(signed))
 
     @pytest.mark.parametrize("version, full", [("2.0.0~rc1", "2.0.0~rc1-1"), ("1.10", "1.10-1"), ("3.0-5", "3.0-5")])
     def test_a_version_is_published_as_rpm_has_it(self, signed, tmp_path, version, full):
-        assert packages.publish(signed, "web", version, description_file=described(tmp_path)).full == full and full in listed(signed)
+        assert packages.publish(signed, "web", version, description_file=described(tmp_path)).full == full
+        assert full in listed(signed)
 
-    @pytest.mark.parametrize("version, iteration", [("2.0.0-rc1", None), ("", None), ("1.0 ", None), ("1.0", "rc1"), ("1.0-2", "3")])
+    @pytest.mark.parametrize("version, iteration",
+                             [("2.0.0-rc1", None), ("", None), ("1.0 ", None), ("1.0", "rc1"), ("1.0-2", "3")])
     def test_a_wrong_version_is_bad_input_and_nothing_is_built(self, signed, tmp_path, version, iteration):
         before = sorted(os.listdir(signed.repository.directory))
         with pytest.raises(BadInput):
@@ -238,7 +247,8 @@ class TestPublish:
 
     def test_a_removal_script_that_stops_the_service_on_upgrades_goes_out_with_a_warning(self, signed, tmp_path):
         said = []
-        packages.publish(signed, "web", "1.5.0", description_file=described(tmp_path, more="scripts: {before-remove: stop.sh}\n"), say=said.append)
+        packages.publish(signed, "web", "1.5.0", description_file=described(tmp_path, more="scripts: {before-remove: stop.sh}\n"),
+                         say=said.append)
         assert len(said) == 1 and "does not look at $1" in said[0]
 
     def test_a_description_of_something_else_is_refused(self, signed, tmp_path):
@@ -272,7 +282,8 @@ class TestPublish:
         packages.publish(signed, "web", "1.6.0", description_file=described(tmp_path))
         monkeypatch.undo()
         assert "1.6.0-1" not in listed(signed)
-        assert packages.publish(signed, "web", "1.6.0", description_file=described(tmp_path)).new is False and "1.6.0-1" in listed(signed)
+        assert packages.publish(signed, "web", "1.6.0", description_file=described(tmp_path)).new is False
+        assert "1.6.0-1" in listed(signed)
 
 
 PUBLISHER = """
@@ -291,7 +302,8 @@ def test_publishers_at_once_all_end_up_in_and_readers_never_see_half(signed, tmp
     described(folder / "d")
     with Served(folder / "repo") as served:
         site = a_site(folder, served.url)
-        at_work = [subprocess.Popen([sys.executable, "-c", PUBLISHER, str(PROJECT), str(folder), str(number)], stderr=subprocess.PIPE)
+        at_work = [subprocess.Popen([sys.executable, "-c", PUBLISHER, str(PROJECT), str(folder), str(number)],
+                                    stderr=subprocess.PIPE)
                    for number in range(4)]
         reads = 0
         while any(publisher.poll() is None for publisher in at_work):

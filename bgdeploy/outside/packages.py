@@ -69,7 +69,8 @@ def publish(site, component_name, version, *, iteration=None, description_file=N
     directory, full = _directory(site), _full(version, iteration)
     component = site.component(component_name)
     if component is None and description_file is None:
-        raise BadInput(f"there is no component {component_name} in {site.file}; it has {', '.join(c.name for c in site.components)}")
+        names = ", ".join(known.name for known in site.components)
+        raise BadInput(f"there is no component {component_name} in {site.file}; it has {names}")
     description = packaging.load(description_file or Path(site.base, "packaging", f"{component_name}.yml"))
     package = component.package if component else component_name
     if description.name != package:
@@ -109,7 +110,8 @@ def prepare_repository(site):
 def _again(directory, target, built, name, full):
     if rpmfile.content(target) != rpmfile.content(built):
         raise Refused(f"{name}-{full} is in {directory} with other content, and hosts may have it: a published version is never "
-                      "replaced; raise --iteration", f"invoke publish --component {name} --version {full.rpartition('-')[0]} --iteration "
+                      "replaced; raise --iteration",
+                      f"invoke publish --component {name} --version {full.rpartition('-')[0]} --iteration "
                       f"{_next_release(full)}")
     if not any(listed.href == str(target.relative_to(directory)) for listed in repodata.read(directory, name)):
         repodata.renew(directory)       # a publisher was killed between the two
@@ -120,14 +122,16 @@ def _refuse_equal(directory, name, full):
     """1.0 and 1.00 are one version to RPM: the second would never be installed over the first."""
     for listed in repodata.read(directory, name) if Path(directory, "repodata/repomd.xml").exists() else []:
         if listed.full != full and versions.compare(listed.full, full) == 0:
-            raise Refused(f"{name} {full} and {listed.full}, which is there, are one version to RPM: raise the version or --iteration")
+            raise Refused(f"{name} {full} and {listed.full}, which is there, are one version to RPM: "
+                          "raise the version or --iteration")
 
 
 def _full(version, iteration):
     checked = versions.check(version)
     epoch, plain, release = versions.parts(checked)
     if release and iteration and release != str(iteration):
-        raise BadInput(f"the version {version} ends with release {release}, and --iteration says {iteration}: give one of the two")
+        raise BadInput(f"the version {version} ends with release {release}, and --iteration says {iteration}: "
+                       "give one of the two")
     return versions.check(f"{str(epoch) + ':' if epoch else ''}{plain}-{release or iteration or 1}")
 
 
@@ -139,11 +143,12 @@ def _next_release(full):
 def _get(session, url, most):
     """The whole answer, capped in size and in time from beginning to end; a redirect is not followed."""
     try:
-        with session.get(url, timeout=(CONNECT, READ), stream=True, allow_redirects=False, headers={"Accept-Encoding": "identity"}) as answer:
+        with session.get(url, timeout=(CONNECT, READ), stream=True, allow_redirects=False,
+                         headers={"Accept-Encoding": "identity"}) as answer:
             if answer.status_code != 200:
                 where = f" to {answer.headers.get('Location', '')[:200]}" if answer.is_redirect else ""
-                raise NoAnswer(f"the repository answers {answer.status_code}{where} for {url}: repository.url in the inventory must be "
-                               "the folder that has repodata/")
+                raise NoAnswer(f"the repository answers {answer.status_code}{where} for {url}: "
+                               "repository.url in the inventory must be the folder that has repodata/")
             content = b"".join(_pieces(answer, url, most))
     except (requests.RequestException, http.client.HTTPException, OSError) as problem:
         raise NoAnswer(f"the repository {url} does not answer ({_short(problem)})") from None
@@ -187,7 +192,8 @@ def _directory(site, make=False):
     if make:
         Path(directory).mkdir(parents=True, exist_ok=True)
     elif not Path(directory).is_dir():
-        raise Refused(f"the repository's folder {directory} is not there", "invoke lab.up" if site.lab is not None else f"mkdir -p {directory}")
+        raise Refused(f"the repository's folder {directory} is not there",
+                      "invoke lab.up" if site.lab is not None else f"mkdir -p {directory}")
     return directory
 
 
@@ -205,7 +211,8 @@ def _make_key(site, directory):
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     gpg = ["gpg", "--batch", "--quiet"]
     try:
-        if subprocess.run([*gpg, "--list-secret-keys", name], env=environment, capture_output=True, stdin=subprocess.DEVNULL).returncode:
+        if subprocess.run([*gpg, "--list-secret-keys", name], env=environment, capture_output=True,
+                          stdin=subprocess.DEVNULL).returncode:
             rpmfile.run([*gpg, "--passphrase", "", "--quick-generate-key", name, "rsa3072", "sign", "never"],
                         f"no signing key could be made in {home}", env=environment)
         exported = rpmfile.run([*gpg, "--armor", "--export", name], f"the key {name} could not be exported", env=environment)

@@ -48,9 +48,10 @@ def parts(repomd, where):
     for entry in _xml(repomd, where).iter(REPO + "data"):
         location, checksum, size = (entry.find(REPO + name) for name in ("location", "checksum", "size"))
         if location is not None:
-            found[entry.get("type")] = Part(entry.get("type"), location.get("href", ""), checksum.text.strip()
-                                            if checksum is not None and checksum.get("type") == "sha256" and checksum.text else "",
-                                            int(size.text) if size is not None and (size.text or "").strip().isdigit() else 0)
+            known = checksum is not None and checksum.get("type") == "sha256" and checksum.text
+            length = (size.text or "").strip() if size is not None else ""
+            found[entry.get("type")] = Part(entry.get("type"), location.get("href", ""), checksum.text.strip() if known else "",
+                                            int(length) if length.isdigit() else 0)
     if "primary" not in found:
         raise NoAnswer(f"{where} names no primary metadata: it is no RPM repository")
     return found
@@ -70,7 +71,8 @@ def packages(packed, part, where, only=None):
             for _, entry in tree.iterparse(_Capped(stream, where)):
                 if entry.tag != COMMON + "package":
                     continue
-                name, version, location = entry.findtext(COMMON + "name"), entry.find(COMMON + "version"), entry.find(COMMON + "location")
+                name, version = entry.findtext(COMMON + "name"), entry.find(COMMON + "version")
+                location = entry.find(COMMON + "location")
                 if version is not None and (only is None or name == only) and entry.findtext(COMMON + "arch") != "src":
                     epoch, full = version.get("epoch") or "0", f"{version.get('ver')}-{version.get('rel')}"
                     found.append(Listed(name, full if epoch == "0" else f"{epoch}:{full}", entry.findtext(COMMON + "arch") or "",

@@ -40,9 +40,10 @@ def build(description, full, folder, cache=None):
                  "--description", description.summary, "--license", description.license, "--maintainer", description.maintainer,
                  "--vendor", description.vendor, "--url", description.url or "none", "--rpm-user", "root", "--rpm-group", "root",
                  "--rpm-auto-add-directories",
-                 *[word for folder in _OTHERS for word in ("--rpm-auto-add-exclude-directories", folder)], "--rpm-digest", "sha256", "--workdir", work, "-C", str(tree), "-p", str(out)]
-        for kind, values in (("--depends", description.depends), ("--provides", description.provides), ("--conflicts", description.conflicts),
-                             ("--config-files", description.config_files)):
+                 *[word for folder in _OTHERS for word in ("--rpm-auto-add-exclude-directories", folder)], "--rpm-digest",
+                 "sha256", "--workdir", work, "-C", str(tree), "-p", str(out)]
+        for kind, values in (("--depends", description.depends), ("--provides", description.provides),
+                             ("--conflicts", description.conflicts), ("--config-files", description.config_files)):
             words += [word for value in values for word in (kind, value)]
         for hook, text in packaging.scripts(description, full).items():
             Path(work, hook).write_text(text.replace("%", "%%"))       # rpmbuild takes % for a macro, in a comment too
@@ -63,7 +64,8 @@ def sign(path, gpg_home, gpg_name):
     """Sign an RPM file in place with a key of `gpg_home` that needs no passphrase."""
     words = ["rpmsign", "--define", f"__gpg {shutil.which('gpg') or '/usr/bin/gpg'}", "--define", f"_gpg_name {gpg_name}",
              "--define", "_gpg_digest_algo sha256", "--addsign", str(path)]
-    run(words, f"{Path(path).name} could not be signed with the key {gpg_name} of {gpg_home}", env={**os.environ, "GNUPGHOME": str(gpg_home)})
+    run(words, f"{Path(path).name} could not be signed with the key {gpg_name} of {gpg_home}",
+        env={**os.environ, "GNUPGHOME": str(gpg_home)})
 
 
 def content(path):
@@ -74,17 +76,19 @@ def content(path):
 def identity(path):
     """:returns: (name, full version, architecture) of an RPM file."""
     name, epoch, rest, architecture = run(["rpm", "-qp", "--nosignature", "--nodigest", "--qf",
-                                           "%{NAME} %{EPOCHNUM} %{VERSION}-%{RELEASE} %{ARCH}", str(path)], f"{path} cannot be read").split()
+                                           "%{NAME} %{EPOCHNUM} %{VERSION}-%{RELEASE} %{ARCH}", str(path)],
+                                           f"{path} cannot be read").split()
     return name, rest if epoch == "0" else f"{epoch}:{rest}", architecture
 
 
 def run(words, what, env=None, cwd=None):
     """Run a program to its end. :returns: its stdout. :raises Failed: `what`, and its last words; Refused: it is missing."""
     try:
-        done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                              env=env, cwd=cwd, timeout=LIMIT)
+        done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              errors="replace", env=env, cwd=cwd, timeout=LIMIT)
     except FileNotFoundError:
-        raise Refused(f"{words[0]} is not installed", f"apt-get install {'createrepo-c' if words[0] == 'createrepo_c' else 'rpm gnupg'}") from None
+        raise Refused(f"{words[0]} is not installed",
+                      f"apt-get install {'createrepo-c' if words[0] == 'createrepo_c' else 'rpm gnupg'}") from None
     except subprocess.TimeoutExpired:
         raise Failed(f"{what}: {words[0]} did not end within {LIMIT:.0f} s") from None
     if done.returncode:
@@ -99,5 +103,6 @@ def _fpm(cache):
         return ["ruby", str(gems / "bin/fpm")], {**kept, "GEM_HOME": str(gems), "GEM_PATH": str(gems)}
     found = shutil.which("fpm")
     if not found:
-        raise Refused(f"FPM is not installed: neither {gems / 'bin/fpm'} nor fpm on the PATH", f"gem install --no-document --install-dir {gems} fpm")
+        raise Refused(f"FPM is not installed: neither {gems / 'bin/fpm'} nor fpm on the PATH",
+                      f"gem install --no-document --install-dir {gems} fpm")
     return [found], {**kept, **{name: value for name, value in os.environ.items() if name.startswith("GEM_")}}

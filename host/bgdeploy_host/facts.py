@@ -16,7 +16,8 @@ DAEMONS = ("chef-client.service", "chef-client.timer")
 RPM_FOLDERS = ("/var/lib/rpm", "/usr/lib/sysimage/rpm")
 RPM_FILES = ("rpmdb.sqlite", "rpmdb.sqlite-wal", "Packages", "Packages.db")
 CRON_FOLDERS = ("/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/var/spool/cron")
-OTHER_LOCKS = ("/etc/chef/local-mode-cache/cache/chef-client-running.pid", "/root/.chef/local-mode-cache/cache/chef-client-running.pid")
+OTHER_LOCKS = ("/etc/chef/local-mode-cache/cache/chef-client-running.pid",
+               "/root/.chef/local-mode-cache/cache/chef-client-running.pid")
 DNF_LOCKS = ("/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid")
 LONGEST = 300
 
@@ -87,8 +88,9 @@ def packages(at, names):
     if kept.get("mark") == mark:
         return kept["packages"]
     asked = dict.fromkeys(names)
-    done = subprocess.run(["/usr/bin/rpm", "-q", "--qf", "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n", "--"] + sorted(asked),
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": "/root"})
+    words = ["/usr/bin/rpm", "-q", "--qf", "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n", "--"] + sorted(asked)
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": "/root"})
     said = done.stdout.decode("utf-8", "replace").splitlines()
     for line in said:
         words = line.split()
@@ -115,7 +117,8 @@ def foreign(at):
 
 def _somebody(at, pid):
     """Is this the number of a process that lives and belongs to no run of ours?"""
-    return pid.isdigit() and os.path.isdir(at("/proc/" + pid)) and "/bgdeploy-" not in files.read_text(at("/proc/" + pid + "/cgroup"))
+    place = at("/proc/" + pid)
+    return pid.isdigit() and os.path.isdir(place) and "/bgdeploy-" not in files.read_text(place + "/cgroup")
 
 
 def process(at, pid):
@@ -150,8 +153,8 @@ def disk(at, folders):
 
 def _daemon(at, shown):
     """Does something here start chef-client by itself: a service, a timer, cron? None: systemd did not answer."""
-    if any(shown.get(name, {}).get("UnitFileState", "").startswith("enabled") or shown.get(name, {}).get("ActiveState") == "active"
-           for name in DAEMONS):
+    units = [shown.get(name, {}) for name in DAEMONS]
+    if any(unit.get("UnitFileState", "").startswith("enabled") or unit.get("ActiveState") == "active" for unit in units):
         return True
     for folder in CRON_FOLDERS:
         try:
@@ -171,7 +174,7 @@ def _calls_chef(table):
 
 
 def _holder(at, paths):
-    """Who else holds one of dnf's locks: its files name the process, and are left behind by one that was killed. Chef's dnf waits."""
+    """Who else holds one of dnf's locks (Chef's dnf waits for it). Its files name the process, and outlive a killed one."""
     for path in paths:
         pid = files.read_text(at(path), 32)
         if _somebody(at, pid):

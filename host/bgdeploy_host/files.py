@@ -15,6 +15,8 @@ CACHE = "/run/bgdeploy-host"
 HEARTBEATS = "/var/lib/bgdeploy-heartbeat"
 SERVER_ONLY = "/etc/bgdeploy/server-only"
 CLIENT = "/etc/chef/client.rb"
+SERVER_ONLY_SAYS = ("this host takes cookbooks only from its Chef Server (there is {}): "
+                    "set chef.cookbooks: server in the inventory").format(SERVER_ONLY)
 
 
 class Refused(Exception):

@@ -24,7 +24,7 @@ def cookbooks(at, revision, have, stream):
     if have or os.path.isdir(kept):
         return {"hash": revision, "have": os.path.isdir(kept)}
     if os.path.lexists(at(files.SERVER_ONLY)):
-        raise files.Refused("this host takes cookbooks only from its Chef Server ({}): set cookbooks: server".format(files.SERVER_ONLY))
+        raise files.Refused(files.SERVER_ONLY_SAYS)
     with files.alone(at):
         files.folder(at(files.COOKBOOKS))
         beside = "{}.{}.new".format(kept, os.getpid())
@@ -68,7 +68,8 @@ def _unpack(stream, folder, revision):
     if not count:
         raise tarfile.TarError("it is empty")
     if not plain.sum.hexdigest().startswith(revision):
-        raise tarfile.TarError("their SHA-256 begins with {}, not with {}".format(plain.sum.hexdigest()[:len(revision)], revision))
+        found = plain.sum.hexdigest()[:len(revision)]
+        raise tarfile.TarError("their SHA-256 begins with {}, not with {}".format(found, revision))
 
 
 class _Hashed:
@@ -91,7 +92,8 @@ def park(at, component, service):
     """
     seen = facts.service(facts.systemctl_show([service]), service)
     if seen["active"] not in ("inactive", "failed", "missing", "activating"):
-        raise files.Refused("{} is {}: ask the running application itself to go to standby".format(service, seen["active"] or "unknown"))
+        raise files.Refused("{} is {}: ask the running application itself to go to standby".format(
+            service, seen["active"] or "unknown"))
     path = at(files.HEARTBEATS + "/" + component)
     try:
         # The folder belongs to the application's user, who may put links into it: nothing below is followed.

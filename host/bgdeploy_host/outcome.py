@@ -67,7 +67,8 @@ def _cause(report, tail):
     error = (report or {}).get("exception") or {}
     where = (report or {}).get("failed") or {}
     if error:
-        place = " ({}, {})".format(where.get("resource"), where.get("line") or where.get("cookbook")) if where.get("resource") else ""
+        place = where.get("line") or where.get("cookbook")
+        place = " ({}, {})".format(where["resource"], place) if where.get("resource") else ""
         # dnf's own Python trace follows its message and says nothing more.
         message = " ".join(str(error.get("message")).split("Traceback (most recent call last)")[0].split())[:600]
         if where.get("wanted") and _NO_CANDIDATE.search(message):

@@ -61,7 +61,9 @@ def tail(at, run, size=TAIL):
     """:returns: the last lines of a run's output as text; whatever is no UTF-8 becomes a mark."""
     path = at(files.RUNS + "/" + run + "/out")
     content = files.read(path, size, max(0, _size(path) - size)) or b""
-    lines = content.decode("utf-8", "replace").splitlines()[1 if len(content) == size else 0:] or [content.decode("utf-8", "replace")]
+    text = content.decode("utf-8", "replace")
+    # The first line is cut somewhere, unless it is all there is.
+    lines = text.splitlines()[1 if len(content) == size else 0:] or [text]
     # Local mode prints this on every run, whatever client_key says: chef's own puts.
     return "\n".join(line for line in lines if "No key detected" not in line)
 
@@ -101,7 +103,8 @@ def start(at, asked, unit_active):
         files.write(folder + "/release", asked["release"])
         files.write(folder + "/boot_id", boot_id(at))
         files.write(folder + "/out", b"")
-        files.write(folder + "/started", json.dumps({"at": time.time(), "boottime": time.clock_gettime(BOOTTIME), "limit": asked["limit"]}))
+        files.write(folder + "/started",
+                    json.dumps({"at": time.time(), "boottime": time.clock_gettime(BOOTTIME), "limit": asked["limit"]}))
         files.write(at(files.NEWEST), run)
         problem = _launch(run, asked["limit"], command)
         if problem:
@@ -138,7 +141,7 @@ def _command(at, asked, folder):
         # The node's own run list: with -o the node would not be saved, and the next daemon run would undo the pin.
         return words
     if os.path.lexists(at(files.SERVER_ONLY)):
-        raise files.Refused("this host takes cookbooks only from its Chef Server ({}): set cookbooks: server".format(files.SERVER_ONLY))
+        raise files.Refused(files.SERVER_ONLY_SAYS)
     if not asked.get("recipes") or not asked.get("cookbooks"):
         raise files.Refused("a run in local mode needs --recipes and --cookbooks")
     kept = at(files.COOKBOOKS + "/" + asked["cookbooks"])
@@ -151,13 +154,16 @@ def _command(at, asked, folder):
 def _launch(run, limit, command):
     folder = files.RUNS + "/" + run
     words = ["/usr/bin/systemd-run", "--quiet", "--no-ask-password", "--collect", "--unit=" + unit(run),
-             "--description=bgdeploy converge " + run, "--property=RuntimeMaxSec={}".format(limit), "--property=TimeoutStopSec=20",
+             "--description=bgdeploy converge " + run, "--property=RuntimeMaxSec={}".format(limit),
+             "--property=TimeoutStopSec=20",
              "--property=KillMode=mixed", "--property=WorkingDirectory=/",
              "--property=ExecStopPost={}/exit.sh {}".format(LIBRARY, folder),
-             "--setenv=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--setenv=HOME=/root", "--setenv=LANG=C.UTF-8",
+             "--setenv=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--setenv=HOME=/root",
+             "--setenv=LANG=C.UTF-8",
              "--", LIBRARY + "/run.sh", folder] + command
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return None if done.returncode == 0 else done.stdout.decode("utf-8", "replace")[:2000] or "systemd-run: exit code {}".format(done.returncode)
+    said = done.stdout.decode("utf-8", "replace")[:2000]
+    return None if done.returncode == 0 else said or "systemd-run: exit code {}".format(done.returncode)
 
 
 def _systemctl(*words):

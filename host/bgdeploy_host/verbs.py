@@ -114,7 +114,8 @@ def act(at, verb, asked, stdin):
     if verb == "look":
         return facts.look(at, [_component(text) for text in asked["components"]], asked.get("tail"))
     if verb == "start":
-        unknown = [name for name in list(asked.get("restart", [])) + list(asked.get("attributes", {})) if name not in asked["versions"]]
+        unknown = [name for name in list(asked.get("restart", [])) + list(asked.get("attributes", {}))
+                   if name not in asked["versions"]]
         if unknown:
             raise Wrong("{} has no version in --versions".format(unknown[0]))
         asked["attributes"] = {path: name for name, path in asked.get("attributes", {}).items()}
@@ -157,5 +158,6 @@ def _help(stdout):
     for verb in sorted(VERBS):
         patterns, needed = VERBS[verb]
         words = ["--" + name + ("" if patterns[name] is None else " ...") for name in patterns]
-        print("bgdeploy-host", verb, " ".join(word if word[2:].split()[0] in needed else "[" + word + "]" for word in words), file=stdout)
+        print("bgdeploy-host", verb, " ".join(word if word[2:].split()[0] in needed else "[" + word + "]" for word in words),
+              file=stdout)
     return 0

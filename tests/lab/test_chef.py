@@ -85,7 +85,8 @@ def host(make_lab, tmp_path_factory):
 
 
 ODD = {
-    "reboot": "reboot('now') { action :reboot_now; delay_mins 0; not_if { ::File.exist?('/var/lib/was') || !::File.write('/var/lib/was', '') } }\n",
+    "reboot": "reboot('now') { action :reboot_now; delay_mins 0; not_if { "
+              "::File.exist?('/var/lib/was') || !::File.write('/var/lib/was', '') } }\n",
     "slow": "execute('slow') { command 'sleep 600' }\n",
     "flood": "ruby_block('flood') { block { puts 'y' * 1_000_000; raise 'z' * 1_000_000 } }\n",
     "compile": "raise 'not today'\n",
@@ -105,7 +106,8 @@ def test_a_first_installation_starts_each_service_once(host):
     host.root("dnf -y -q remove api web >/dev/null 2>&1; rm -f /etc/yum.repos.d/bgdeploy.repo")
     seen = host.converge(OLD, OLD)
     assert seen.job.state == "ok" and seen.packages == {"api": OLD, "web": OLD}
-    assert host.answers("web", 8080) == (OLD, seen.services["web"][1]) and host.answers("api", 8081) == (OLD, seen.services["api"][1])
+    assert host.answers("web", 8080) == (OLD, seen.services["web"][1])
+    assert host.answers("api", 8081) == (OLD, seen.services["api"][1])
     assert host.root("journalctl -q -u web --no-pager | grep -c 'Started '").strip() == "1"
 
 
@@ -118,9 +120,11 @@ def test_the_same_version_again_changes_nothing_and_restarts_nothing(installed):
 def test_an_upgrade_and_a_downgrade_change_package_and_process(installed):
     before = installed.look().services
     up = installed.converge(NEW, NEW)
-    assert up.job.state == "ok" and up.packages == {"api": NEW, "web": NEW} and installed.answers("web", 8080) == (NEW, up.services["web"][1])
+    assert up.job.state == "ok" and up.packages == {"api": NEW, "web": NEW}
+    assert installed.answers("web", 8080) == (NEW, up.services["web"][1])
     assert up.services["web"][1] != before["web"][1]
-    assert "dnf_package[web]" in [changed["resource"] for changed in up.report["updated"]] and up.job.release.startswith("api=2.0.0-1,web=2.0.0-1@")
+    assert "dnf_package[web]" in [changed["resource"] for changed in up.report["updated"]]
+    assert up.job.release.startswith("api=2.0.0-1,web=2.0.0-1@")
     down = installed.converge(OLD, OLD)
     assert down.job.state == "ok" and down.packages == {"api": OLD, "web": OLD} and installed.answers("api", 8081)[0] == OLD
 
@@ -128,7 +132,8 @@ def test_an_upgrade_and_a_downgrade_change_package_and_process(installed):
 def test_an_unknown_version_fails_with_a_sentence_that_says_so_and_touches_nothing(installed):
     before = installed.look().services
     seen = installed.converge(OLD, "9.9.9-1")
-    assert seen.job.state == "failed" and seen.exit == 1 and "version 9.9.9-1 is not in the repository as this host sees it" in seen.job.tail
+    assert seen.job.state == "failed" and seen.exit == 1
+    assert "version 9.9.9-1 is not in the repository as this host sees it" in seen.job.tail
     assert seen.services == before and seen.packages["web"] == OLD
 
 
@@ -147,7 +152,8 @@ def test_a_service_that_does_not_start_fails_and_the_next_version_over_it_comes_
     seen = installed.converge("2.0.1-1", OLD)
     assert seen.job.state == "failed" and "service[api]" in seen.job.tail and seen.packages["api"] == "2.0.1-1"
     assert seen.services["api"][0] in ("activating", "failed") and seen.services["web"][0] == "active"
-    installed.root("for i in $(seq 60); do systemctl is-failed -q api && exit; sleep 0.5; done; true")    # systemd's start limit is used up
+    # until systemd's start limit is used up
+    installed.root("for i in $(seq 60); do systemctl is-failed -q api && exit; sleep 0.5; done; true")
     seen = installed.converge(NEW, OLD)
     assert seen.job.state == "ok" and installed.answers("api", 8081)[0] == NEW
 
@@ -189,7 +195,8 @@ def test_a_run_that_is_stopped_ends_within_seconds(installed):
     run = installed.start(OLD, OLD, run_list=("odd::slow",))
     installed.root(f"for i in $(seq 300); do grep -q 'execute.slow' /var/lib/bgdeploy/runs/{run}/out && break; sleep 0.2; done")
     assert chef.stop(installed.shell, installed.site, installed.host, run).outcome == "ok"
-    assert installed.look().job.state == "lost" and installed.root("systemctl list-units --no-legend 'bgdeploy-*' | wc -l").strip() == "0"
+    assert installed.look().job.state == "lost"
+    assert installed.root("systemctl list-units --no-legend 'bgdeploy-*' | wc -l").strip() == "0"
 
 
 def test_a_run_at_its_limit_is_ended_and_says_so(installed):
@@ -200,7 +207,8 @@ def test_a_run_at_its_limit_is_ended_and_says_so(installed):
 def test_a_failure_in_a_recipe_names_its_cause_and_a_long_line_stays_short(installed):
     assert "not today" in installed.converge(OLD, OLD, run_list=("odd::compile",)).job.tail
     seen = installed.converge(OLD, OLD, run_list=("odd::flood",))
-    assert seen.job.state == "failed" and "ruby_block[flood]" in seen.job.tail and "flood.rb:1" in seen.job.tail and len(seen.job.tail) < 10000
+    assert seen.job.state == "failed" and "ruby_block[flood]" in seen.job.tail and "flood.rb:1" in seen.job.tail
+    assert len(seen.job.tail) < 10000
     assert seen.out_size > 1_000_000 and len(seen.report["exception"]["message"]) <= 2000
 
 
@@ -263,7 +271,8 @@ def test_a_run_is_started_once_whoever_asks_again(installed):
     again = chef.start(installed.shell, installed.site, installed.host, run, Release((("api", OLD), ("web", OLD)), chef.revision(
         str(installed.cookbooks))[0]))
     assert again.outcome == "ok" and "already" in again.detail
-    other = chef.start(installed.shell, installed.site, installed.host, run + ".other", Release((("api", OLD), ("web", OLD)), chef.revision(
+    other = chef.start(installed.shell, installed.site, installed.host, run + ".other",
+                       Release((("api", OLD), ("web", OLD)), chef.revision(
         str(installed.cookbooks))[0]))
     assert other.outcome == "failed" and "goes on here" in other.detail
     assert installed.end(run).job.state == "ok"
