@@ -66,17 +66,18 @@ class Process:
     """A server in a session of its own.
 
     :param command: argv. :param ready: called until it returns true without OSError: then it serves.
+    :raises AssertionError: with the end of its log, if it does not within `limit` seconds.
     """
 
-    def __init__(self, command, environment, log, ready):
-        self.command, self.environment, self.log, self.ready = command, environment, log, ready
+    def __init__(self, command, environment, log, ready, limit=20):
+        self.command, self.environment, self.log, self.ready, self.limit = command, environment, log, ready, limit
         self.start()
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, cwd=ROOT, env=dict(os.environ, **self.environment),
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        if not eventually(self._up, bool, limit=20):
+        if not eventually(self._up, bool, limit=self.limit):
             self.stop()
             with open(self.log, errors="replace") as log:
                 raise AssertionError("it does not come up: %s\n%s" % (self.command, log.read()[-3000:]))
