@@ -103,8 +103,9 @@ def history_lines(rows):
 
 
 def check_lines(rows):
-    """The rows of `check`: outcome first, then what was looked at, and what to do about it."""
-    return columns([[line(value, 1000) for value in row._asdict().values()] for row in rows])
+    """The rows of `check`: outcome, what was looked at, what was found and what to do about it."""
+    cells = [[line(value, 1000) for value in row._asdict().values()] for row in rows]
+    return columns([(*row[:2], "; ".join(text for text in row[2:] if text)) for row in cells])
 
 
 def failure_lines(result):

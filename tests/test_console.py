@@ -164,10 +164,10 @@ def test_history_is_a_line_a_run():
 
 
 def test_check_rows_line_up_and_are_masked():
-    Row = namedtuple("Row", "outcome what detail")
-    rows = [Row("ok", "ssh green-1", "answers"), Row("fail", "proxy", "http://u:pw1234@p:3128")]
+    Row = namedtuple("Row", "outcome what detail cure")
+    rows = [Row("ok", "ssh green-1", "answers", ""), Row("fail", "proxy", "http://u:pw1234@p:3128", "unset http_proxy")]
     out, _ = said(lambda console: console.checks(rows))
-    assert out == "ok    ssh green-1  answers\nfail  proxy        http://u:***@p:3128\n"
+    assert out == "ok    ssh green-1  answers\nfail  proxy        http://u:***@p:3128; unset http_proxy\n"
 
 
 # ---- JSON
