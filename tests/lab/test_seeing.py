@@ -1,4 +1,4 @@
-"""What a driver sees of the lab's hosts over SSH while one of them is hurt: the others as they are, it as unknown, and whole again."""
+"""What a driver sees of the lab's hosts over SSH while one of them is hurt: it as unknown, the others as they are."""
 
 import contextlib
 import time
