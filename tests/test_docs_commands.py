@@ -14,7 +14,7 @@ def tasks():
     """{command: its options}, from the source: nothing is run for it."""
     found = {}
     for node in ast.parse((ROOT / "tasks.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and any("task" in ast.unparse(d) for d in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(ast.unparse(d).startswith(("task", "verb")) for d in node.decorator_list):
             options = {a.arg.strip("_").replace("_", "-") for a in node.args.args[1:]}
             found[LATER.get(node.name, node.name.strip("_"))] = options
     return found
@@ -42,5 +42,5 @@ def test_the_options_beside_a_command_are_its_own():
 def test_nothing_is_positional_and_nothing_is_required():
     """`invoke deploy --help` would run a task that has a required argument, with the word --help as its value."""
     for node in ast.parse((ROOT / "tasks.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and any("task" in ast.unparse(d) for d in node.decorator_list):
+        if isinstance(node, ast.FunctionDef) and any(ast.unparse(d).startswith(("task", "verb")) for d in node.decorator_list):
             assert len(node.args.defaults) == len(node.args.args) - 1, f"{node.name} has an option without a default"
