@@ -12,8 +12,10 @@ from bson.raw_bson import RawBSONDocument
 from mongomock import collection as mock, filtering, helpers
 from pymongo.errors import DuplicateKeyError, WriteError
 
+from database_matching import quick
 from database_storage import Documents, key_of, kind
 
+COUNT = [{"$group": {"_id": 1, "n": {"$sum": 1}}}]         # how drivers count the documents that match
 RANGE = {"$gt", "$gte", "$lt", "$lte"}
 
 
@@ -57,12 +59,11 @@ class Collection(mock.Collection):
         if len(sort) == 1 and sort[0][0] == "_id":
             found = self.candidates(query, 1 if sort[0][1] > 0 else -1)
         if found is not None:
-            return (document for document in found if filtering.filter_applies(query, document))
-        found = [document for document in self.candidates(query) if filtering.filter_applies(query, document)] if sort else (
-            document for document in self.candidates(query) if filtering.filter_applies(query, document))
+            return those(query, found)
+        found = those(query, self.candidates(query))
         for field, direction in reversed(sort):
             if field == "$natural":
-                found = found[::-1] if direction < 0 else found
+                found = list(found)[::-1] if direction < 0 else found
             elif field.startswith("$"):
                 raise NotImplementedError(f"sorting by {field}")
             else:
@@ -100,6 +101,15 @@ class Collection(mock.Collection):
             same = self.matching({"$and": [only, value]} if only else value)
             if len(list(itertools.islice(same, 2))) > 1:
                 raise duplicate(self.documents, name, dict(index["key"]), value)
+
+
+def those(query, documents):
+    """The documents that match."""
+    look = quick(query) if isinstance(query, dict) else None
+    for document in documents:
+        said = look(document) if look else None
+        if said or said is None and filtering.filter_applies(query, document):
+            yield document
 
 
 def duplicate(documents, index, pattern, value):
@@ -156,6 +166,9 @@ class DocumentCommands:
             exists = collection.documents.is_created
             found = [{"ns": collection.documents.namespace, "count": len(collection.documents)}] if exists else []
             found = mongomock.aggregate.process_pipeline(found, collection.database, pipeline[1:], None)
+        elif pipeline[1:] == COUNT and "$match" in first:
+            number = sum(1 for _ in collection.matching(first["$match"]))
+            found = [{"_id": 1, "n": number}] if number else []
         else:
             start = [first["$match"]] if "$match" in first else []
             found = (bson.decode(collection.documents.written[key_of(document["_id"])])

@@ -239,6 +239,42 @@ def test_what_others_change_meanwhile_is_not_lost(site, db):
     assert not wrong and len(last) > 50
 
 
+def test_traffic_goes_on_meanwhile(site, db, client):
+    """The lab's own code reads and writes orders all the time: nothing fails, and every order is readable at every moment."""
+    sys.path.insert(0, os.path.join(ROOT, "lab", "apps"))
+    try:
+        import orders as lab
+    finally:
+        sys.path.pop(0)
+    db.orders.insert_many([{"_id": f"{n:05d}", "customer_name": f"c{n}", "total": n} for n in range(3000)])
+    site.migrations = os.path.join(ROOT, "migrations")
+    ours, stop, asked, wrong = migrations.Migrations(site), threading.Event(), [0], []
+
+    def users(shape):
+        app = lab.Orders(site.database, shape)
+        while not stop.is_set():
+            try:
+                if asked[0] % 10 == 0:
+                    app.add("new", 1.0)
+                wrong.extend(order for order in app.newest(50) if not order["customer"])
+            except lab.Unavailable as trouble:
+                wrong.append(str(trouble))
+            asked[0] += 1
+            time.sleep(0.005)
+    threads = [threading.Thread(target=users, args=(shape,)) for shape in (lab.NESTED, lab.NESTED)]
+    for thread in threads:
+        thread.start()
+    try:
+        result = ours.run(ours.named(), RUN, "ann")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    assert (result.outcome, result.evidence["documents"]) == ("ok", 3000)
+    assert asked[0] > 10 and not wrong
+    assert db.orders.count_documents({"customer_name": {"$exists": True}}) == 0
+
+
 def test_a_rate_is_kept_and_progress_is_told(site, db):
     ours, migration = write(site, BATCHES.replace("RATE", "200"))
     orders(db, 300)
