@@ -7,7 +7,7 @@ import os
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
-from bgdeploy import soundness
+from bgdeploy import records, soundness
 from bgdeploy.errors import NoAnswer, Refused, Trouble
 from bgdeploy.model import DOWN, LIVE
 from bgdeploy.outside import balancer, chef, heartbeat, packages
@@ -25,6 +25,8 @@ def check(site, session):
     seen = session.look()
     for host in site.hosts:
         rows += on_host(site, session, host, seen.host(host.name))
+    rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}", f"invoke deploy --stack {site.host(name).stack}")
+             for name, why in sorted(records.left_out([e for _, e in session.runs()]).items()) if site.host(name)]
     return rows + pools(site, session, seen) + capacity(site, seen) + database(site, session)
 
 

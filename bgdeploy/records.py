@@ -90,6 +90,25 @@ def bad(runs):
     return found
 
 
+def left_out(runs):
+    """{host: reason} of hosts that a run excluded and no later run has put live again: they may serve an old version.
+
+    :param runs: lists of events, one a run, oldest run first.
+    """
+    found = {}
+    for events in runs:
+        for e in events:
+            if e.get("kind") in ("began", "joined"):
+                found.update((e.get("options") or {}).get("exclude") or {})
+            elif e.get("kind") == "excluded":
+                found.update(e.get("hosts") or {})
+            elif e.get("kind") == "answered" and e.get("choice") == "exclude":
+                found.update({h: e.get("reason") or "a person left it out after a failure" for h in e.get("hosts") or ()})
+            elif e.get("kind") == "result" and e.get("step") == "live" and e.get("outcome") == "ok":
+                found.pop(e.get("host"), None)
+    return found
+
+
 def before(history, current):
     """Per component the last version that was served before the current one: {component: version}, for rollback.
 

@@ -188,14 +188,12 @@ def status(console, env=None, json=False):
             lock, hold = session.store.holder(), session.store.held()
         except (NoAnswer, Refused) as e:
             notes.append(f"the store does not answer: {e.sentence}")
-        runs = sessions.open_runs(session.runs())
-        run, excluded = None, {}
+        past = session.runs()
+        runs, excluded, run = sessions.open_runs(past), records.left_out([events for _, events in past]), None
         if runs:
             name, events = runs[-1]
             began, end = records.last(events, "began"), records.last(events, "ended")
             run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"), "next": (end or {}).get("next") or ["invoke resume"]}
-            from bgdeploy.memory import fold
-            excluded = fold(events).excluded
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
         if json:
             console.document(document)
