@@ -83,14 +83,12 @@ class _Reader:
         part = self.open
         part.outcome = text(e.get("outcome"))
         for host, outcome in mapping(e.get("outcomes")).items():
-            word = "ok" if outcome == "drained" else "unknown" if outcome == "unmeasured" else "failed"
-            part.results[str(host)] = (word, text(outcome) or "", part.seconds)
+            part.results[str(host)] = (drain_word(text(outcome) or ""), text(outcome) or "", part.seconds)
         self.shut(at)
         if part.kind == "drain":
             for host in part.hosts:
-                outcome = part.outcome or "unknown"
-                word = "ok" if outcome in ("drained", "over") else "unknown" if outcome in ("unmeasured", "unknown") else "failed"
-                part.results[host] = (*part.results.get(host, (word, outcome))[:2], round(part.seconds, 3))
+                said = part.results.get(host) or (drain_word(part.outcome or ""), part.outcome or "")
+                part.results[host] = (*said[:2], round(part.seconds, 3))
 
     def on_doing(self, e, at):
         part = Part("act", text(e.get("step")) or "act", text(e.get("stack")) or "", names(e.get("hosts")), at, None,
@@ -227,6 +225,13 @@ def joined(shares):
 
     balancers = {name: together([mapping(mapping(s.get("balancers")).get(name)) for s in shares]) for name in ("live", "standby")}
     return {**together(shares), "balancers": balancers}
+
+
+def drain_word(outcome):
+    """ok | failed | unknown of a drain's named outcome, whoever it was that counted."""
+    if outcome.startswith(("drained", "over")):
+        return "ok"
+    return "failed" if outcome.startswith(("timed-out", "stopped")) else "unknown"
 
 
 def pinned(goal):
