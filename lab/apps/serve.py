@@ -6,6 +6,7 @@ CONFIG is JSON, by default /etc/NAME/NAME.json:
     api (web)                http://127.0.0.1:8081
     workers, threads         2 processes of 16 threads
     heartbeat                settings of the heartbeat kit, such as {"state_dir": ..., "token_file": ..., "balancers": ...}
+    without_kit              "live" or "standby": a heartbeat without the kit that begins so (see plain.py)
 
 Tells systemd that it is ready once it listens (gunicorn does). On SIGTERM requests in flight are finished.
 """
@@ -18,6 +19,7 @@ from gunicorn.app.base import BaseApplication
 
 from heartbeat_kit import Heartbeat
 from pages import signed
+from plain import Plain
 from versions import features, installed
 
 PORTS = {"api": 8081, "web": 8080}
@@ -48,12 +50,14 @@ def main(name, file):
     kind = features(version)
     if not kind.starts:
         return "%s %s does not start: %s has no \"currency\", which this version needs" % (name, version, file)
-    heartbeat = Heartbeat(name, version, **settings.get("heartbeat", {}))
+    begins = settings.get("without_kit")
+    heartbeat = (Plain(name, version, begins, **settings.get("heartbeat", {})) if begins
+                 else Heartbeat(name, version, **settings.get("heartbeat", {})))
     application = importlib.import_module(name).application(settings, version, kind)
     Server(signed(heartbeat.wsgi(application), version), {
         "bind": "%s:%d" % (settings.get("address", "0.0.0.0"), settings.get("port", PORTS[name])),
         "workers": settings.get("workers", 2),
-        "worker_class": "gthread",
+        "worker_class": "worker.Worker",
         "threads": settings.get("threads", 16),
         "preload_app": True,
         "keepalive": 30,

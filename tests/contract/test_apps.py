@@ -33,15 +33,15 @@ class Shop:
         argv, _ = database.command("127.0.0.1", self.database_port, folder)
         return self._keep(Process(argv, {}, str(self.folder / "db.log"), lambda: listening(self.database_port)))
 
-    def install(self, name, version):
+    def install(self, name, version, **settings):
         """Lay the package out as `publish` does; return the command that the unit runs, on a port of this test."""
         root = self.folder / f"{name}-{version}"
         if not root.exists():
             packaging.stage(packaging.load(f"{ROOT}/lab/apps/{name}.yml"), version, root)
         self.ports.setdefault(name, free_port())
-        settings = json.loads((root / f"etc/{name}/{name}.json").read_text())
+        settings.update(json.loads((root / f"etc/{name}/{name}.json").read_text()))
         settings.update(address="127.0.0.1", port=self.ports[name],
-                        heartbeat={"state_dir": str(self.folder), "token_file": str(self.folder / "token"), "balancers": []})
+                        heartbeat={"state_dir": str(self.folder), "token_file": str(self.folder / "token")})
         settings.update({"database": f"mongodb://127.0.0.1:{self.database_port}/shop"} if name == "api"
                         else {"api": f"http://127.0.0.1:{self.ports['api']}"})
         (self.folder / name).mkdir(exist_ok=True)
@@ -49,9 +49,9 @@ class Shop:
         config.write_text(json.dumps(settings))
         return [sys.executable, str(root / f"opt/{name}/serve.py"), name, str(config)]
 
-    def start(self, name, version, **environment):
+    def start(self, name, version, settings=(), **environment):
         port = self.ports.setdefault(name, free_port())
-        argv = self.install(name, version)
+        argv = self.install(name, version, **dict(settings))
         return self._keep(Process(argv, environment, str(self.folder / f"{name}.log"), lambda: listening(port)))
 
     def ask(self, name, path, **more):
@@ -70,7 +70,7 @@ def shop(tmp_path):
     built = Shop(tmp_path)
     yield built
     for process in reversed(built.processes):
-        process.stop()
+        process.stop(signal.SIGKILL)
 
 
 def order(shop, customer="c-1", total=12):
@@ -163,6 +163,20 @@ def test_an_upgrade_keeps_the_word_and_changes_version_and_start_id(shop):
         seen.append((shop.ask("web", "/heartbeat").text, detail["version"], detail["start"]))
         served.stop()
     assert seen == [("live\n", "1.0.0-1", "a" * 32), ("live\n", "2.0.0-1", "b" * 32), ("live\n", "1.0.0-1", "c" * 32)]
+
+
+@pytest.mark.parametrize("begins", ["live", "standby"])
+def test_without_the_kit_every_start_begins_with_the_same_word(shop, begins):
+    shop.ports["api"] = free_port()
+    served = shop.start("web", "2.0.0-1", {"without_kit": begins})
+    other = {"live": "standby", "standby": "live"}[begins]
+    assert shop.ask("web", "/heartbeat").text == begins + "\n" and shop.ask("web", "/version").text == "2.0.0-1\n"
+    assert shop.ask("web", "/heartbeat", method="PUT", body=other, headers={"Authorization": "Bearer x"}).status == 403
+    assert shop.ask("web", "/heartbeat", method="PUT", body=other, headers=TOKEN).text == other + "\n"
+    assert {shop.ask("web", "/heartbeat").text for _ in range(20)} == {other + "\n"}
+    assert shop.ask("web", "/heartbeat/detail").status == 404
+    served.restart()
+    assert shop.ask("web", "/heartbeat").text == begins + "\n"
 
 
 def test_systemd_is_told_when_it_listens_and_two_workers_serve(shop):
