@@ -39,8 +39,8 @@ class Heartbeat:
             raise ValueError("after_boot is %r: write keep or standby" % (after_boot,))
         if not component or "/" in component or component.startswith("."):
             raise ValueError("the component's name %r cannot be a directory's name" % (component,))
-        self.component, self.version = component, state.line(version)
-        self.start = state.line(start or process.start_id())
+        self.component, self.version = component, _plain(version)
+        self.start = _plain(start or process.start_id())
         self.path, self.detail = path, path + "/detail"
         self.state = state.State(os.path.join(state_dir, component), after_boot)
         run_dir = run_dir or os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or self.state.directory
@@ -189,6 +189,11 @@ class Heartbeat:
     def _private(self, local):
         address, port = local
         return self._only_on is None or str(port) in self._only_on or "%s:%s" % (address, port) in self._only_on
+
+
+def _plain(text):
+    """Text that an ETag can hold."""
+    return state.line(text).encode("ascii", "replace").decode().replace('"', "'")
 
 
 class Mismatch(Exception):

@@ -5,7 +5,8 @@ The text is what the documentation shows too. What it insists on, and why:
 * send-state: each check tells the application what this node thinks of it;
 * the server states saved just before a reload: without them every server counts as up until its first check, and LIVE sends
   requests to the stack in standby for up to three intervals (measured);
-* only reads are repeated on another server: a write may have been carried out before its answer was lost.
+* LIVE repeats a read that got 503 on another server: that is what the kit's guard answers while its instance is in standby;
+* only reads are repeated: a write may have been carried out before its answer was lost.
 """
 
 import contextlib
@@ -50,7 +51,8 @@ def render(site, balancer, node, state_file="/var/lib/haproxy/server-state", sta
         "    balance roundrobin",
         "    retries 3",
         "    option redispatch 1",
-        "    retry-on conn-failure empty-response",
+        # 503 is what an instance in standby answers to LIVE (the kit's guard): a LIVE that has forgotten everything asks on
+        "    retry-on conn-failure empty-response" + (" 503" if word == "live" else ""),
         f"    default-server check inter {_time(node.interval)} fall {node.fall} rise {node.rise}"
         + (f" slowstart {_time(node.slow_start)}" if node.slow_start else ""),
     ]
@@ -62,14 +64,17 @@ def render(site, balancer, node, state_file="/var/lib/haproxy/server-state", sta
     return "\n".join(lines) + "\n"
 
 
-def _component(site, component, word, address, port):
+def _component(site, component, word, address, frontend):
     beat = component.heartbeat
     expected = re.escape(getattr(beat, word)).replace("\\-", "-")
     rule = f"(?i)^{expected}\\s*$" if beat.ignore_case else f"^{expected}\\s*$"
-    servers = [f"    server {host.name} {host.address}:{beat.port}" for host in site.hosts if component.name in host.components]
+    port = component.port or beat.port
+    checked = f" port {beat.port}" if beat.port != port else ""
+    servers = [f"    server {host.name} {host.address}:{port}{checked}"
+               for host in site.hosts if component.name in host.components]
     return [
         f"frontend {component.name}-in",
-        f"    bind {address}:{port}",
+        f"    bind {address}:{frontend}",
         f"    default_backend {component.name}",
         "",
         f"backend {component.name}",

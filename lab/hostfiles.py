@@ -29,7 +29,7 @@ def keys(site, place):
 def files(site, place, host):
     """What this host's disk gets: a list of [path, octal mode, "user:group", text]."""
     everybody = "".join(f"{addresses[0]} {name}\n" for name, addresses in place.members if addresses)
-    balancers = "".join(f"{node.address}\n" for balancer in (site.live, site.standby) for node in balancer.nodes)
+    balancers = "".join(f"{node.address} {balancer.name}\n" for balancer in (site.live, site.standby) for node in balancer.nodes)
     key = _host_key(place, host)
     found = [
         ["/etc/hostname", "644", "root:root", host.name + "\n"],

@@ -1,4 +1,4 @@
-"""Real HAProxy processes on loopback addresses, configured by the lab's own text, with applications on the heartbeat kit behind."""
+"""Real HAProxy processes on loopback addresses, configured by the lab's own text, with applications on the kit behind them."""
 
 import contextlib
 import getpass
@@ -92,10 +92,11 @@ class Data:
     """Two hosts, green-1 and blue-1, with one component `web`, behind LIVE (two nodes) and STANDBY (one), all real.
 
     :param settings: of the kit. :param intervals: {node: seconds} other than the usual. :param beat: of site.Heartbeat.
+    :param strangers: more balancers' addresses that the kit knows. :param change: applied to every node's configuration.
     """
 
-    def __init__(self, folder, settings=None, intervals=(), **beat):
-        self.folder, self.token = folder, folder / "token"
+    def __init__(self, folder, settings=None, intervals=(), strangers=(), change=str, **beat):
+        self.folder, self.change = folder, change
         nodes = {name: sites.Node(name, address(), interval, 2, 2) for name, interval in
                  {"live-1": 0.2, "live-2": 0.4, "standby-1": 0.2, **dict(intervals)}.items()}
         where = {name: address() for name in ("green-1", "blue-1")}
@@ -106,15 +107,19 @@ class Data:
         standby = sites.Balancer("standby", (nodes["standby-1"],), (("web", 80),))
         stacks = tuple(sites.Stack(host.stack, (host,)) for host in hosts)
         self.site = sites.Site("t", "t.yml", str(folder), (web,), stacks, live, standby, Policy(), watch_rate=100.0)
-        self.apps = {h.name: App(h.name, folder, h.address, 8080, ["127.0.0.0/8"], **(settings or {})) for h in hosts}
+        known = [f"{node.address} {side.name}" for side in (live, standby) for node in side.nodes] + list(strangers)
+        self.apps = {h.name: App(h.name, folder, h.address, 8080, known, **(settings or {})) for h in hosts}
         self.apps["blue-1"].kit.state.set("live")
         self.nodes = {node.name: self.start(balancer, node) for balancer in (live, standby) for node in balancer.nodes}
 
-    def start(self, balancer, node, text=None):
+    def start(self, balancer, node):
         """Start one node's HAProxy by the lab's text."""
         state = self.folder / f"{node.name}.state"
         state.write_text("1\n")
-        text = text or balancers.render(self.site, balancer, node, str(state), str(self.folder / f"{node.name}.sock"), getpass.getuser())
+        admin = str(self.folder / f"{node.name}.sock")
+        text = balancers.render(self.site, balancer, node, str(state), admin, getpass.getuser())
+        # on the loopback every node would come from 127.0.0.1
+        text = self.change(text.replace("defaults\n", f"defaults\n    source {node.address}\n"))
         return Haproxy(text, self.folder, (node.address, 80), node.name)
 
     def keep_states(self, name):

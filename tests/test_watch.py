@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import threading
 import time
 
 import pytest
@@ -23,7 +22,8 @@ def place(port, rate=200.0, standby=None, scheme="http", **balancer):
     """A site with one component, LIVE at this port, and STANDBY at a port of its own, or nowhere."""
     web = sites.Component("web", "web", "web", "web", sites.Heartbeat(), (sites.SanityCheck("/"),))
     live = sites.Balancer("live", (sites.Node("lb", "127.0.0.1"),), (("web", port),), scheme, **balancer)
-    quiet = sites.Balancer("standby", (sites.Node("sb", "127.0.0.1"),), (("web", standby),)) if standby else sites.Balancer("standby", (), ())
+    nodes = (sites.Node("sb", "127.0.0.1"),) if standby else ()
+    quiet = sites.Balancer("standby", nodes, (("web", standby),))
     return sites.Site("t", "", "", (web,), (), live, quiet, Policy(), watch_rate=rate)
 
 
@@ -76,9 +76,11 @@ def test_new_and_kept_connections_take_turns_and_every_request_is_a_get_that_is_
 
 
 @pytest.mark.parametrize("script, what", [
-    ([answer("", "500 Oops")], "status 500"), ([answer("", "503 No server")], "status 503"), (["reset"], "connection reset by peer"),
-    (["close"], "closed without an answer"), ([b"HTTP/1.1 200 OK\r\nConte", "close"], "closed in the middle of its head"),
-    ([answer("ok", length=40), "close"], "2 of 40 bytes came"), ([b"hello\r\n"], "not HTTP"), (["hang"], "no whole answer within 0.3 s"),
+    ([answer("", "500 Oops")], "status 500"), ([answer("", "503 No server")], "status 503"),
+    (["reset"], "connection reset by peer"), (["close"], "closed without an answer"),
+    ([b"HTTP/1.1 200 OK\r\nConte", "close"], "closed in the middle of its head"),
+    ([answer("ok", length=40), "close"], "2 of 40 bytes came"), ([b"hello\r\n"], "not HTTP"),
+    (["hang"], "no whole answer within 0.3 s"),
 ])
 def test_what_counts_as_failed_is_told_by_node_kind_and_time(script, what):
     with Scripted(script) as server:
@@ -130,7 +132,8 @@ def test_a_balancer_that_hangs_neither_stops_the_others_nor_delays_the_end():
         web = sites.Component("web", "web", "web", "web", sites.Heartbeat())
         api = dataclasses.replace(web, name="api")
         node = (sites.Node("lb", "127.0.0.1"),)
-        site = dataclasses.replace(place(1), components=(web, api), live=sites.Balancer("live", node, (("web", well.port), ("api", mute.port))))
+        live = sites.Balancer("live", node, (("web", well.port), ("api", mute.port)))
+        site = dataclasses.replace(place(1), components=(web, api), live=live)
         watcher = watch.Watch(site, limit=0.5).start()
         time.sleep(1.2)
         began = time.monotonic()
@@ -196,13 +199,16 @@ def data(tmp_path):
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_reloaded_live_sends_requests_to_who_is_in_standby_unless_its_server_states_are_kept(data, keep):
+    data.apps["green-1"].kit.state.set("live")
+    data.apps["blue-1"].kit.state.set("standby")        # the later server: first checks are spread over the interval
+
     def settled():
-        answer = heartbeat.read(data.site, data.site.host("green-1"), "web")
-        return [balancer.pool(side.nodes, answer, "web", "green-1") for side in (data.site.live, data.site.standby)]
-    assert eventually(settled, lambda pools: pools == [NO, YES]) == [NO, YES]
+        answers = {host.name: heartbeat.read(data.site, host, "web") for host in data.site.hosts}
+        return [balancer.pool(data.site.live.nodes, answer, "web", host) for host, answer in answers.items()]
+    assert eventually(settled, lambda pools: pools == [YES, NO]) == [YES, NO]
     watcher = watch.Watch(data.site).start()
     time.sleep(0.3)
-    watcher.expect_out({"green-1"})
+    watcher.expect_out({"blue-1"})
     for _ in range(1 if keep else 3):       # how many it sends depends on when its first check falls
         time.sleep(0.3)
         if keep:
@@ -217,5 +223,5 @@ def test_a_reloaded_live_sends_requests_to_who_is_in_standby_unless_its_server_s
         assert live["strays"] == [] and live["failed"] == 0
     else:
         stray, = live["strays"]
-        assert (stray["node"], stray["host"], stray["component"]) == ("live-2", "green-1", "web")
+        assert (stray["node"], stray["host"], stray["component"]) == ("live-2", "blue-1", "web")
         assert stray["count"] >= 1 and stray["first"] <= stray["last"]

@@ -1,4 +1,4 @@
-"""What a series of requests says about one balancer: counts, the longest hole, latencies. Pure; memory does not grow with time."""
+"""What a series of requests says about one balancer: counts, the longest hole, latencies. Pure; its memory is bounded."""
 
 import math
 from collections import Counter
@@ -40,7 +40,8 @@ class Availability:
 
     def summary(self, now):
         """The contract's keys; `longest_gap_ms` is between two successes of one component (through any node), the running
-        one included; also which instances answered, and the failures by node, component and kind, and the strays by instance, with first and last time."""
+        one included. Also which instances answered, and with first and last time the failures by node, component and kind, and
+        the strays by instance."""
         gap = max([self._gap] + [now - last for last in self._last.values()]) if self.requests else 0.0
         failures = _told(self._failures, "what")
         return {"requests": self.requests, "failed": self.failed, "longest_gap_ms": round(gap * 1000, 1),

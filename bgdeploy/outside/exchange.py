@@ -123,7 +123,7 @@ def _stamp(path):
 
 @lru_cache(maxsize=16)
 def tls(ca_file, stamp=None):
-    """A TLS context that trusts ca_file only, or the system's authorities. :param stamp: the file's mtime, so a new one counts."""
+    """A TLS context that trusts ca_file only, or the system's authorities. :param stamp: the file's mtime: a new one counts."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as trouble:

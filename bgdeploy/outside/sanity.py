@@ -28,7 +28,8 @@ def check(site, hosts, release, limit=60.0):
     :param hosts: site.Host, or names. :param release: model.Release, or None: no version is asked for.
     :param limit: seconds for everything.
     :returns: one Result a host, in order. ok; failed: a check failed on it (the first one is quoted); unknown: it was never
-        met through STANDBY. evidence: {"passed": {"web /": n}, "others": {"web blue-1 1.0.0-1": n}, "nobody": {...}}.
+        met through STANDBY. evidence: {"passed": {"web /": n}, "others": {"web blue-1 1.0.0-1": n}, "nobody": {...}};
+        of a failed one also "component": whose check it was.
     """
     hosts = [site.host(host) if isinstance(host, str) else host for host in hosts]
     until, began = time.monotonic() + limit, time.monotonic()
@@ -36,8 +37,9 @@ def check(site, hosts, release, limit=60.0):
     jobs = [(component, nth) for component in site.components for nth in range(len(component.sanity))
             if any(component.name in host.components for host in hosts)]
     with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
-        for outcome in [threads.submit(_until_met, site, component, nth, hosts, release, until, ledger) for component, nth in jobs]:
-            outcome.result()
+        asked = [threads.submit(_until_met, site, component, nth, hosts, release, until, ledger) for component, nth in jobs]
+        for each in asked:
+            each.result()
     return [ledger.result(host, time.monotonic() - began, limit) for host in hosts]
 
 
@@ -45,7 +47,7 @@ class _Ledger:
     """What came, by host; shared by the threads of one check."""
 
     def __init__(self, hosts):
-        self.failed = {}
+        self.failed, self.culprit = {}, {}
         self.unmet = {host.name: [] for host in hosts}
         self.passed = {host.name: Counter() for host in hosts}
         self.others, self.nobody, self.lock = Counter(), Counter(), threading.Lock()
@@ -53,7 +55,7 @@ class _Ledger:
     def result(self, host, seconds, limit):
         evidence = {"passed": dict(self.passed[host.name]), "others": dict(self.others), "nobody": dict(self.nobody)}
         if host.name in self.failed:
-            return Result(host.name, "failed", self.failed[host.name], seconds, evidence)
+            return Result(host.name, "failed", self.failed[host.name], seconds, {**evidence, "component": self.culprit[host.name]})
         if self.unmet[host.name]:
             what = ", ".join(self.unmet[host.name])
             others = ", ".join(f"{name} {count}" for name, count in self.others.most_common(3)) or "nobody else"
@@ -85,6 +87,7 @@ def _until_met(site, component, nth, hosts, release, until, ledger):
                 flaw = _flaw(wanted, came, version, runs)
                 if flaw:
                     ledger.failed.setdefault(host, f"{what} on {host}: {flaw}")
+                    ledger.culprit.setdefault(host, component.name)
                 else:
                     ledger.passed[host][what] += 1
             missing -= set(ledger.failed) | ({host} if host else set())

@@ -1,4 +1,4 @@
-"""HAProxy's statistics page, read only, where a site grants it: who is in a node's pool, for applications that keep no send-state.
+"""HAProxy's statistics page, read only, where a site grants it: who is in a node's pool, for apps that keep no send-state.
 
 What the page says is the balancer's own word at this moment, so it needs no age and holds whenever the last flip was.
 """
@@ -64,11 +64,8 @@ class Pages:
         url = urlsplit(node.stats)
         path = ((url.path or "/") + (f"?{url.query}" if url.query else "")).removesuffix(";csv") + ";csv"
         try:
-            headers = ()
-            if side.stats_user:
-                password = exchange.reveal(side.stats_password, f"the password of {side.stats_user}") if side.stats_password else ""
-                headers = (("Authorization", "Basic " + base64.b64encode(f"{side.stats_user}:{password}".encode()).decode()),)
-            came = exchange.ask(url.hostname or "", url.port or {"https": 443}.get(url.scheme, 80), path, scheme=url.scheme, headers=headers,
+            port = url.port or {"https": 443}.get(url.scheme, 80)
+            came = exchange.ask(url.hostname or "", port, path, scheme=url.scheme, headers=_credentials(side),
                                 ca_file=side.ca_file, limit=LIMIT, cap=LARGEST)
         except (exchange.Lost, Trouble, ValueError):
             return None
@@ -85,6 +82,13 @@ def rows(text):
         return None
 
 
+def _credentials(side):
+    if not side.stats_user:
+        return ()
+    password = exchange.reveal(side.stats_password, f"the password of {side.stats_user}") if side.stats_password else ""
+    return (("Authorization", "Basic " + base64.b64encode(f"{side.stats_user}:{password}".encode()).decode()),)
+
+
 def _witness(node, row, age):
     """A line as the word it would be by send-state. MAINT and DRAIN, set by a person, are out as well: no new requests.
 
@@ -92,7 +96,8 @@ def _witness(node, row, age):
     """
     state = clean(row.get("status") or "", 40)
     word = "DOWN" if state.startswith("MAINT") else "NOLB" if state.startswith("DRAIN") else state
-    return Witness(node, f"{row['pxname']}/{row['svname']}", word, age, _count(row.get("scur")), _count(row.get("weight")), now=True)
+    scur, weight = _count(row.get("scur")), _count(row.get("weight"))
+    return Witness(node, f"{row['pxname']}/{row['svname']}", word, age, scur, weight, now=True)
 
 
 def _count(text):

@@ -15,9 +15,10 @@ from lab import balancers
 from tests.haproxies import Data, Haproxy, address
 from tests.scripted import Scripted
 from tests.serving import eventually
-from tests.test_heartbeat_port import LIMIT, PLAIN, TABLE, place
+from tests.heartbeats import LIMIT, PLAIN, TABLE, place
 
 NODES = (sites.Node("live-1", "x", 0.5), sites.Node("live-2", "x", 2.0))
+STRANGER = address()
 UP, DOWN = ("UP", 0.1), ("DOWN", 0.1)
 
 
@@ -29,7 +30,8 @@ def said(*words, since=10.0):
 
 @pytest.mark.parametrize("words, pool", [
     ((UP, UP), YES), ((DOWN, DOWN), NO), ((("NOLB", 0.1), DOWN), NO),
-    ((UP, DOWN), MOVING), ((("UP 1/2", 0.1), UP), MOVING), ((("DOWN 1/2", 0.1), ("DOWN 1/2", 0.1)), MOVING), ((("no check", 0.1), UP), MOVING),
+    ((UP, DOWN), MOVING), ((("UP 1/2", 0.1), UP), MOVING), ((("DOWN 1/2", 0.1), ("DOWN 1/2", 0.1)), MOVING),
+    ((("no check", 0.1), UP), MOVING),
     ((UP,), None), ((), None),
     ((("UP", 1.4), ("UP", 5.9)), YES), ((("UP", 1.6), ("UP", 1.6)), None), ((("UP", 1.4), ("UP", 6.1)), None),
     ((("up", 0.1), ("up", 0.1)), MOVING), ((("UP ", 0.1), UP), MOVING),
@@ -72,7 +74,7 @@ def test_open_sessions_are_the_sum_of_what_every_node_has_open():
 
 @pytest.fixture
 def data(tmp_path):
-    data = Data(tmp_path)
+    data = Data(tmp_path, strangers=[STRANGER])
     yield data
     data.stop()
 
@@ -88,7 +90,8 @@ def flip(data, host, word):
 
 
 def settled(data):
-    assert eventually(lambda: (pools(data), pools(data, "blue-1")), lambda seen: seen == ((NO, YES), (YES, NO))) == ((NO, YES), (YES, NO))
+    wanted = ((NO, YES), (YES, NO))
+    assert eventually(lambda: (pools(data), pools(data, "blue-1")), lambda seen: seen == wanted) == wanted
 
 
 def test_two_nodes_and_standby_follow_a_flip_and_never_say_yes_and_no_at_once(data):
@@ -108,11 +111,12 @@ def test_two_nodes_and_standby_follow_a_flip_and_never_say_yes_and_no_at_once(da
 
 
 def test_a_flip_that_names_another_process_is_refused_with_what_runs(data):
-    result = heartbeat.flip(data.site, data.site.host("green-1"), "web", LIVE, run="r", by="b", reason="", release_version="1.0.0-1",
-                            started="start-of-green-1")
+    def flip_if(version):
+        return heartbeat.flip(data.site, data.site.host("green-1"), "web", LIVE, run="r", by="b", reason="",
+                              release_version=version, started="start-of-green-1")
+    result = flip_if("1.0.0-1")
     assert result.outcome == "failed" and '"2.0.0-1/start-of-green-1"' in result.detail
-    result = heartbeat.flip(data.site, data.site.host("green-1"), "web", LIVE, run="r", by="b", reason="", release_version="2.0.0-1",
-                            started="start-of-green-1")
+    result = flip_if("2.0.0-1")
     assert (result.outcome, result.evidence) == ("ok", {"version": "2.0.0-1", "started": "start-of-green-1"})
 
 
@@ -136,7 +140,7 @@ def test_a_silent_node_makes_the_pool_unknown_and_is_named(data):
 
 def test_a_balancer_that_the_inventory_does_not_name_is_a_stranger(data):
     settled(data)
-    node = sites.Node("live-9", address(), 0.2, 2, 2)
+    node = sites.Node("live-9", STRANGER, 0.2, 2, 2)
     data.nodes["live-9"] = data.start(data.site.live, node)
 
     def strangers():
@@ -212,22 +216,26 @@ def test_statistics_pages_prove_the_pools_of_an_application_that_keeps_no_send_s
 
 
 def test_one_page_serves_all_instances_of_a_look(tmp_path):
-    page = b"# pxname,svname,scur,status,weight,\nweb,green-1,3,UP,1,\nweb,blue-1,0,MAINT (via x/y),1,\nweb,red-1,,DRAIN,0,\nweb,BACKEND,3,UP,1,\n"
+    page = (b"# pxname,svname,scur,status,weight,\nweb,green-1,3,UP,1,\nweb,blue-1,0,MAINT (via x/y),1,\nweb,red-1,,DRAIN,0,\n"
+            b"web,BACKEND,3,UP,1,\n")
     with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + page]) as server:
         node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/haproxy?stats")
         side = sites.Balancer("live", (node,), (), stats_user="bob")
         pages = stats.Pages(sites.Site("t", "", "", (), (), side, sites.Balancer("standby", (), ()), None))
         words = [pages.word("lb", "web", host) for host in ("green-1", "blue-1", "red-1", "black-1")]
-        assert [(w.state, w.scur, w.weight) if w else None for w in words] == [("UP", 3, 1), ("DOWN", 0, 1), ("NOLB", None, 0), None]
+        told = [(w.state, w.scur, w.weight) if w else None for w in words]
+        assert told == [("UP", 3, 1), ("DOWN", 0, 1), ("NOLB", None, 0), None]
         assert len(server.requests) == 1 and server.requests[0].startswith(b"GET /haproxy?stats;csv HTTP/1.1\r\n")
         assert b"Authorization: Basic Ym9iOg==\r\n" in server.requests[0]
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,\n\"x", "# pxname,svname,scur\nweb,green-1", "# pxname,svname,\n\0"])
+@pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,\n\"x", "# pxname,svname,scur\nweb,green-1",
+                                  "# pxname,svname,\n\0"])
 def test_what_is_no_statistics_page_proves_nothing(text):
     with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + text.encode()]) as server:
         node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/")
-        pages = stats.Pages(sites.Site("t", "", "", (), (), sites.Balancer("live", (node,), ()), sites.Balancer("standby", (), ()), None))
+        live, standby = sites.Balancer("live", (node,), ()), sites.Balancer("standby", (), ())
+        pages = stats.Pages(sites.Site("t", "", "", (), (), live, standby, None))
         word = pages.word("lb", "web", "green-1")
         assert word is None or balancer.pool((node,), Answer(balancers=(word,)), "web", "green-1") == MOVING
 
@@ -251,7 +259,8 @@ def test_sanity_meets_every_instance_of_the_wave_and_judges_nobody_else(data):
     (sites.SanityCheck("/", 204), 'status 204 expected, 200 came: "shop ok"'),
     (sites.SanityCheck("/", 200, "orders"), "the text 'orders' expected, \"shop ok\" came"),
     (sites.SanityCheck("/", 200, None, (("X-Shop", "a"),)), "the header X-Shop: a expected, no such header came"),
-    (sites.SanityCheck("/", 200, None, (("Content-Type", "text/html"),)), 'the header Content-Type: text/html expected, "text/plain" came'),
+    (sites.SanityCheck("/", 200, None, (("Content-Type", "text/html"),)),
+     'the header Content-Type: text/html expected, "text/plain" came'),
 ])
 def test_a_failing_check_names_itself_the_host_what_was_expected_and_what_came(data, check, words):
     settled(data)
@@ -285,9 +294,22 @@ DIFFERENT = {
     # The driver says live, HAProxy DOWN: harmless, since it is then never taken on, and the driver waits for that and says so.
     "a byte order mark before live", "an interim answer before",
     # HAProxy says UP by what it has matched so far, the driver unknown: unknown is never taken for a yes.
-    "length 40, 4 bytes", "length 40, 4 bytes, never closed", "chunked and cut off", "chunked and cut inside", "says gzip and is not",
-    "HTTP/1.1 without length, never closed", "two line ends", "the word, then 40 kB", "the word, then 200 kB",
+    "length 40, 4 bytes", "length 40, 4 bytes, never closed", "chunked and cut off", "chunked and cut inside",
+    "says gzip and is not", "HTTP/1.1 without length, never closed", "two line ends",
+    "the word, then 40 kB", "the word, then 200 kB",
 }
+
+
+CHECK = ("    option httpchk", "    http-check send meth GET uri /heartbeat ver HTTP/1.1 hdr Host x",
+         "    http-check expect status 200")
+
+
+def config(where, *lines):
+    """A configuration with these lines and a statistics page on port 8404 of this address."""
+    return "\n".join(["global", f"    user {getpass.getuser()}", "    node live-1", "defaults", "    mode http",
+                      "    timeout connect 1s", "    timeout client 5s", "    timeout server 5s",
+                      f"    timeout check {int(LIMIT * 1000)}ms", *lines, "frontend stats", f"    bind {where}:8404",
+                      "    stats enable", "    stats uri /", ""])
 
 
 def page(where):
@@ -301,12 +323,9 @@ def verdicts(tmp_path_factory):
     folder, where, servers, lines = tmp_path_factory.mktemp("table"), address(), {}, []
     for number, (case, (script, _, _)) in enumerate(TABLE.items()):
         servers[case] = Scripted(script if isinstance(script, list) else [script]).__enter__()
-        lines += [f"backend case-{number}", "    option httpchk", "    http-check send meth GET uri /heartbeat ver HTTP/1.1 hdr Host x",
-                  "    http-check expect status 200", r"    http-check expect rstring ^live\s*$",
+        lines += [f"backend case-{number}", *CHECK, r"    http-check expect rstring ^live\s*$",
                   f"    server one 127.0.0.1:{servers[case].port} check inter 300ms fall 1 rise 1"]
-    text = "\n".join(["global", f"    user {getpass.getuser()}", "defaults", "    mode http", "    timeout connect 1s", "    timeout client 5s",
-                      "    timeout server 5s", f"    timeout check {int(LIMIT * 1000)}ms", *lines, "frontend stats", f"    bind {where}:8404",
-                      "    stats enable", "    stats uri /", ""])
+    text = config(where, *lines)
     proxy = Haproxy(text, folder, (where, 8404))
     try:
         def checked():
@@ -334,11 +353,9 @@ def test_a_substring_check_takes_what_is_not_live_and_the_wait_for_its_pool_show
         return [b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nnot live"]
     with Scripted(app) as server:
         where = address()
-        text = "\n".join(["global", f"    user {getpass.getuser()}", "    node live-1", "defaults", "    mode http", "    timeout connect 1s",
-                          "    timeout client 5s", "    timeout server 5s", "backend web", "    option httpchk GET /heartbeat",
-                          "    http-check send-state", "    http-check expect string live",
-                          f"    server green-1 127.0.0.1:{server.port} check inter 100ms fall 1 rise 1", "frontend stats",
-                          f"    bind {where}:8404", "    stats enable", "    stats uri /", ""])
+        text = config(where, "backend web", "    option httpchk GET /heartbeat", "    http-check send-state",
+                      "    http-check expect string live",
+                      f"    server green-1 127.0.0.1:{server.port} check inter 100ms fall 1 rise 1")
         proxy = Haproxy(text, tmp_path, (where, 8404))
         try:
             time.sleep(0.5)

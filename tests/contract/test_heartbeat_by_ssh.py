@@ -13,7 +13,7 @@ from bgdeploy.outside.ssh import Shell
 from tests.authority import authority  # noqa: F401  (a fixture)
 from tests.contract.sshd import Sshd
 from tests.scripted import Scripted, answer
-from tests.test_heartbeat_port import LIMIT, PLAIN, TABLE, place
+from tests.heartbeats import LIMIT, PLAIN, TABLE, place
 
 BY_SSH = dataclasses.replace(PLAIN, via="ssh")
 
@@ -53,7 +53,8 @@ def test_the_outcome_by_ssh_is_the_one_of_a_direct_look(sshd, shell, case):
 
 def test_a_flip_by_ssh_is_sent_once_and_one_whose_answer_is_lost_is_unknown(sshd, shell):
     kit = dataclasses.replace(BY_SSH, detail="/heartbeat/detail")
-    for script, outcome in (([answer("live\n")], "ok"), (["close"], "unknown"), (["hang"], "unknown"), ([answer("", "403 No")], "failed")):
+    for script, outcome in (([answer("live\n")], "ok"), (["close"], "unknown"), (["hang"], "unknown"),
+                            ([answer("", "403 No")], "failed")):
         with Scripted(script) as server:
             result = heartbeat.flip(*by_ssh(sshd, kit, server.port), "web", LIVE, run="r", by="b", reason="c", shell=shell)
             assert result.outcome == outcome, result.detail
