@@ -286,6 +286,33 @@ class TestPublish:
         assert "1.6.0-1" in listed(signed)
 
 
+@needs_fpm
+class TestPrune:
+    @pytest.fixture
+    def many(self, tmp_path):
+        site = a_site(tmp_path)
+        (tmp_path / ".cache").symlink_to(CACHE)
+        packages.prepare_repository(site)
+        for version in ("1.0", "1.9", "1.10", "2.0"):
+            packages.publish(site, "web", version, description_file=described(tmp_path / "d"), say=[].append)
+        return site
+
+    def test_only_what_is_neither_used_nor_among_the_newest_goes(self, many):
+        assert packages.prune(many, "web", {"1.0-1"}, keep=1) == ("1.9-1", "1.10-1")
+        assert listed(many) == ["1.0-1", "2.0-1"]
+        assert sorted(f for f in os.listdir(many.repository.directory) if f.endswith(".rpm")) == ["web-1.0-1.noarch.rpm", "web-2.0-1.noarch.rpm"]
+
+    def test_where_not_everything_is_known_nothing_goes_and_that_is_said(self, many):
+        said = []
+        assert packages.prune(many, "web", None, keep=1, say=said.append) == () and len(listed(many)) == 4
+        assert "nothing is pruned" in said[0]
+
+    def test_another_package_and_the_newest_stay(self, many):
+        assert packages.prune(many, "api", set(), keep=0, say=[].append) == ()
+        assert packages.prune(many, "web", set(), say=[].append) == ()
+        assert len(listed(many)) == 4
+
+
 PUBLISHER = """
 import sys
 sys.path[:0] = sys.argv[1:2]

@@ -107,6 +107,33 @@ def prepare_repository(site):
             repodata.renew(directory)
 
 
+def prune(site, package, used, *, keep=5, say=print):
+    """Take versions out of the repository that nothing needs any more: first out of the metadata, then the files.
+
+    :param used: every full version of the package that runs or is installed on some host, is pinned by an open run, or is where a
+        rollback would go; None: not all of that is known, and then nothing is removed.
+    :param keep: so many of the newest stay in any case.
+    :returns: the removed versions, oldest first. Never touches what is in `used`, and never another package.
+    :raises Refused: the site does not publish; Failed: createrepo_c said no.
+    """
+    directory = _directory(site)
+    if used is None:
+        say(f"{package}: nothing is pruned, because not every host answered and told what it has")
+        return ()
+    with repodata.alone(directory):
+        listed = sorted(repodata.read(directory, package), key=lambda found: versions.key(found.full))
+        newest = sorted({found.full for found in listed}, key=versions.key)[-keep:] if keep > 0 else []
+        gone = [found for found in listed
+                if found.full not in newest and not any(versions.compare(found.full, one) == 0 for one in used)]
+        if not gone:
+            say(f"{package}: nothing to prune: {len(listed)} versions, all of them used or among the {keep} newest")
+            return ()
+        repodata.renew(directory, without=[found.href for found in gone])
+        for found in gone:
+            Path(directory, found.href).unlink(missing_ok=True)
+    return tuple(dict.fromkeys(found.full for found in gone))
+
+
 def _again(directory, target, built, name, full):
     if rpmfile.content(target) != rpmfile.content(built):
         raise Refused(f"{name}-{full} is in {directory} with other content, and hosts may have it: a published version is never "

@@ -109,9 +109,10 @@ def place(rpm, target):
     _sync(target.parent)
 
 
-def renew(folder):
+def renew(folder, without=()):
     """Write the metadata of all RPM files below `folder`. To be called by whoever holds `alone`.
 
+    :param without: hrefs that are to be left out.
     Every file but repomd.xml has its checksum in its name, so old and new lie side by side; repomd.xml is renamed last, and what
     the one before it named stays for readers that are under way.
     """
@@ -121,6 +122,7 @@ def renew(folder):
         words = ["createrepo_c", "--quiet", "--no-database", "--general-compress-type=gz", "--excludes=*/.*", "--outputdir", work]
         if (repodata / "repomd.xml").exists():
             words += ["--update", "--update-md-path", str(folder)]
+        words += [f"--excludes={href}" for href in without]
         rpmfile.run([*words, str(folder)], f"the metadata of {folder} could not be made")
         repodata.mkdir(exist_ok=True)
         keep = {path.name for path in Path(work, "repodata").iterdir()} | _named(repodata)
