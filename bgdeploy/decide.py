@@ -5,24 +5,13 @@ Top to bottom it reads as a deployment does: rescue, then for each stack in orde
 yet as wanted, and returns a step or None: nothing to do here.
 """
 
-from dataclasses import dataclass
-
 from bgdeploy import versions
-from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Goal, Memory, Policy, Seen, Stop, Wait
-from bgdeploy.prove import (QUIET, closed, converged, drain_outcome, failed, in_standby_pool, is_out, known, let_go, our_job, running,
-                            sane, serves, shortfall, state, tested, too_full, untouched, wave_size)
-from bgdeploy.sentences import chef_doing, comma, doubt, lacks, names, reached
-
-
-@dataclass(frozen=True)
-class Question:
-    """What `decide` was asked; handed from rung to rung."""
-
-    goal: Goal
-    seen: Seen
-    memory: Memory
-    policy: Policy
-    now: float
+from bgdeploy.holds import gated, patient, timely
+from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait
+from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, in_standby_pool, is_out, known, let_go, loose, may_serve,
+                            running, sane, serves, shortfall, state, tested, too_full, unsound, untouched, wave_size)
+from bgdeploy.sentences import chef_doing, comma, doubt, lacks, names, pools, proof, reached
+from bgdeploy.sentences import leaving as leaving_why, untested as untested_why
 
 
 def decide(goal, seen, memory, policy, now):
@@ -32,19 +21,30 @@ def decide(goal, seen, memory, policy, now):
     :returns: model.Do | Wait | Ask | Stop | Done, each with its why. Never acts, never reads anything but its arguments.
     """
     q = Question(goal, seen, memory, policy, now)
-    return patient(q, gated(q, ladder(q)))
+    return patient(q, gated(q, timely(q, ladder(q))))
 
 
 def ladder(q):
-    step = preflight(q) or rescue(q)
-    before = None
-    for want in q.goal.wants:
-        step = step or stack(q, want, before)
-        before = want
+    step = stray(q) or preflight(q) or rescue(q)
+    for n, want in enumerate(q.goal.wants):
+        step = step or stack(q, want, q.goal.wants[:n])
     return step or migrate(q) or Done(reached(q.goal), warnings(q))
 
 
 # ---- before the first act, and when things go wrong meanwhile
+
+def stray(q):
+    """An app that boots as live after our Chef run is taken out again at the next look, whatever else is the matter, also
+    while Chef goes on. It counts for nothing, so neither the interlock nor a gate holds that."""
+    for want in q.goal.wants if q.goal.kind != "back" else ():
+        hosts = [h for h in q.seen.stack(want.stack) if loose(h, q.memory)]
+        if hosts:
+            why = untested_why(hosts, q.memory)
+            if q.goal.only and (q.goal.only != "standby" or any(h not in hosts_of(q, want) for h in hosts)):
+                return Stop(why, f"invoke standby --stack {want.stack} --hosts {comma(hosts)}", tuple(h.name for h in hosts))
+            return Do("standby", want.stack, tuple(h.name for h in hosts), why, want.release, rescue=True)
+    return None
+
 
 def preflight(q):
     """Nothing begins while a host of any wanted stack is unknown, whatever the wave."""
@@ -77,19 +77,21 @@ def rescue(q):
 
 # ---- one stack, wave by wave
 
-def stack(q, want, before):
+def stack(q, want, earlier):
     hosts = hosts_of(q, want)
     if not hosts:
         return Stop(f"no host of {want.stack} is left in this run", "invoke status")
+    if q.goal.kind == "back":
+        return put_back(q, want, hosts) if want.mode == LIVE else take_back(q, want, hosts)
     bad = failures(q, want, hosts)
-    if len(bad) > q.policy.max_failed:
+    if len(bad) > q.policy.max_failed or len(bad) == len(hosts):
         return trouble(q, want, bad)
-    size = len(hosts) if q.goal.kind == "back" else wave_size(q.policy, len(hosts))
+    size = wave_size(q.policy, len(hosts)) if want.release else len(hosts)
     for first in range(0, len(hosts), size):
         wave = [h for h in hosts[first:first + size] if h.name not in bad]
         step = unknown(q, want, wave) or somebody(q, want, wave)
         for name, rung in RUNGS:
-            step = step or narrowed(q, name, rung(q, want, wave, before))
+            step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
             if q.goal.only == name:
                 break
         if step:
@@ -99,10 +101,11 @@ def stack(q, want, before):
 
 def unknown(q, want, hosts):
     silent = [h for h in hosts if not known(h) and not (h.reachable and busy(q, want, h))]   # Chef restarts what it works on
-    if not silent:
-        return None
-    if q.goal.kind == "back":
-        silent = [h for h in silent if h.reachable and want.mode == STANDBY]    # `back` never waits for a dead host
+    return patience(q, want, silent)
+
+
+def patience(q, want, silent):
+    """Wait for hosts that are not known, as long as the policy says; past that, None."""
     waiting = [h for h in silent if q.now < q.memory.silent.get(h.name, q.now) + q.policy.limits.host]
     if waiting:
         since = min(q.memory.silent.get(h.name, q.now) for h in waiting)
@@ -121,90 +124,100 @@ def somebody(q, want, wave):
     return None
 
 
-def leave(q, want, wave, before):
+def put_back(q, want, hosts):
+    """`back`, first: what the run took out and did not touch returns. What cannot is left to the interlock to judge."""
+    sound = [h for h in hosts if known(h) and not unsound(h)]
+    out = [h for h in sound if untouched(h, q.memory) and any(c.heartbeat == STANDBY for c in h.components)
+           and q.memory.tries.get(("live", h.name, None, h.started), 0) < q.policy.tries]
+    if out:
+        return Do("live", want.stack, tuple(h.name for h in out), f"{names(out)} goes live: {proof(want, out, q.memory)}")
+    joining = [h for h in sound if any(c.heartbeat == LIVE for c in h.components) and not serves(h)]
+    step = pool(q, want, joining, "LIVE", "taken on") if joining else None
+    return step if isinstance(step, Wait) else None
+
+
+def take_back(q, want, hosts):
+    """`back`, then: flip, and see LIVE let go. A dead host is not waited for; one that answers without sense is, a while."""
+    return leave(q, want, hosts, ()) or patience(q, want, [
+        h for h in hosts if h.reachable and any(c.heartbeat is None and not c.sick for c in h.components)])
+
+
+def leave(q, want, wave, earlier):
     """1 standby: flip, then every named node of LIVE has let go and STANDBY has taken on what runs."""
     R = want.release
     leaving = [h for h in wave if not busy(q, want, h) and any(c.heartbeat == LIVE and not c.sick for c in h.components)
                and must_leave(q, want, h)]
     if leaving:
-        return interlock(q, want, leaving, before)
+        return interlock(q, want, leaving, earlier)
     held = [h for h in wave if not busy(q, want, h) and is_out(h) and not let_go(h)
             and (want.mode == STANDBY or (R and not converged(h, R, q.memory)))]
     if held:
         return pool(q, want, held, "LIVE", "let go of")
-    if R is None or q.goal.kind == "back":
+    if R is None:
         return None
     missing = [h for h in wave if not busy(q, want, h) and is_out(h) and not converged(h, R, q.memory) and not in_standby_pool(h)
                and h.name not in q.memory.jobs]
     return pool(q, want, missing, "STANDBY", "taken on") if missing else None
 
 
-def interlock(q, want, leaving, before):
-    """What remains must be proved to serve at or above the floor, per component that leaves.
-
-    A process that our converge started and nobody tested counts for nothing, so taking it out lowers nothing.
-    """
-    serving_ones = [h for h in leaving if not (want.release and our_job(h, q.memory) and not tested(h, want.release, q.memory))]
-    parts = {c.name for h in serving_ones for c in h.components if c.heartbeat == LIVE}
-    away = {h.name for h in leaving}
-    if q.goal.kind == "back":       # nothing is converged or tested on this way, so whoever stays must be sound
-        away |= {h.name for h in q.seen.hosts if h.job and h.job.kind == "chef" and h.job.state != "ok"}
-    lacking = shortfall(q.seen, q.policy, away, parts) or too_full(q.seen, q.policy, away, parts)
+def interlock(q, want, leaving, earlier):
+    """What remains must be proved to serve at or above the floor, per component that leaves."""
+    parts = {c.name for h in leaving for c in h.components if c.heartbeat == LIVE}
+    away = {h.name for h in leaving} | {h.name for h in q.seen.hosts if loose(h, q.memory)}
+    hasty = q.goal.kind == "back"       # nothing is converged or tested on this way, so whoever stays must be sound
+    doubtful = {h.name: unsound(h) for h in q.seen.hosts if hasty and h.name not in away and unsound(h)}
+    lacking = shortfall(q.seen, q.policy, away | set(doubtful), parts) or (not hasty and too_full(q.seen, q.policy, away, parts))
     if lacking:
+        lacking += [f"{name} does not count: {why}" for name, why in doubtful.items()]
         return Stop(f"{names(leaving)} cannot leave LIVE: {'; '.join(lacking)}",
-                    f"invoke rollback --stack {want.stack}" if q.goal.kind == "back" else "invoke status")
-    if before and before.mode == LIVE and any(h.name in q.memory.released for h in q.seen.stack(before.stack)):
+                    f"invoke rollback --stack {want.stack}" if hasty else "invoke status")
+    before = next((w for w in reversed(earlier) if any(h.name in q.memory.lived for h in q.seen.stack(w.stack))), None)
+    if before and not hasty:
         since = q.memory.waits.get(("soak", before.stack), q.now)
         if q.now < since + q.policy.soak:
             return Wait("soak", before.stack, tuple(h.name for h in q.seen.stack(before.stack)), since, since + q.policy.soak,
                         f"{before.stack} serves for {q.policy.soak:g} s before {want.stack} leaves")
         if "stack" in q.policy.gates and ("stack", want.stack) not in q.memory.approved:
-            return Ask("stack", want.stack, tuple(away), ("approve", "stop"), f"{before.stack} is live; may {want.stack} leave LIVE?")
-    hours = closed(q.policy, q.now) if q.goal.kind not in ("back", "rollback") else None
-    if hours and not q.memory.acted:
-        return Stop(f"{hours}: no deployment begins now", "the same command with --override-hours REASON")
-    if hours and ("hours", want.stack) not in q.memory.approved:
-        return Ask("hours", want.stack, tuple(away), ("approve", "stop"), f"{hours} have begun; may {want.stack} leave LIVE all the same?")
-    return Do("standby", want.stack, tuple(h.name for h in leaving), f"{names(leaving)} leaves LIVE: {reason(q, want, leaving)}", want.release)
+            return Ask("stack", want.stack, tuple(h.name for h in leaving), ("approve", "stop"),
+                       f"{before.stack} is live; may {want.stack} leave LIVE?")
+    return Do("standby", want.stack, tuple(h.name for h in leaving), f"{names(leaving)} leaves LIVE: {leaving_why(want, leaving, q.memory)}",
+              want.release)
 
 
-def drain(q, want, wave, before):
+def drain(q, want, wave, earlier):
     """2 drain: requests in flight are waited for, with a named outcome at the limit."""
     R = want.release
     if R is None and q.goal.only != "drain":
         return None
-    full = [h for h in wave if not busy(q, want, h) and let_go(h) and not (R and converged(h, R, q.memory)) and not drained(q, h)]
+    full = [h for h in wave if not busy(q, want, h) and let_go(h) and not (R and converged(h, R, q.memory))
+            and drained(h, q.memory, q.policy, q.now) is None]
     if not full:
         return None
-    since = q.memory.waits.get(("drain", want.stack), q.now)
-    outcome = drain_outcome(full)
-    if outcome == "unmeasured":
-        return Wait("drain", want.stack, tuple(h.name for h in full), since, since + q.policy.unmeasured,
-                    f"nothing counts the requests in flight on {names(full)}: {q.policy.unmeasured:g} s are waited")
-    if q.now < since + q.policy.limits.drain:
-        left = "; ".join(f"{h.name}: {h.sessions}" for h in full)
-        return Wait("drain", want.stack, tuple(h.name for h in full), since, since + q.policy.limits.drain, f"requests in flight: {left}")
-    why = f"after {q.policy.limits.drain:g} s there are still requests in flight: {'; '.join(f'{h.name}: {h.sessions}' for h in full)}"
-    if q.policy.drain_then == "ask":
-        return Ask("drain", want.stack, tuple(h.name for h in full), ("proceed", "stop"), why)
-    return Stop(why, f"invoke resume | invoke live --stack {want.stack}", tuple(h.name for h in full))
+    since, hosts = q.memory.waits.get(("drain", want.stack), q.now), tuple(h.name for h in full)
+    left, blind = [h for h in full if h.sessions], [h for h in full if h.sessions is None]
+    counts = "; ".join(f"{h.name}: {'nothing counts them' if h.sessions is None else h.sessions}" for h in full)
+    if left and q.now >= since + q.policy.limits.drain:
+        why = f"after {q.policy.limits.drain:g} s there are still requests in flight: {counts}"
+        if q.policy.drain_then == "ask":
+            return Ask("drain", want.stack, hosts, ("proceed", "stop"), why)
+        return Stop(why, f"invoke resume | invoke live --stack {want.stack}", hosts)
+    until = since + (q.policy.limits.drain if left else q.policy.unmeasured) if left or blind else q.now + QUIET
+    return Wait("drain", want.stack, hosts, since, until, f"requests in flight: {counts}" + ("" if left or not blind else
+                f"; {q.policy.unmeasured:g} s are waited"))
 
 
-def converge(q, want, wave, before):
+def converge(q, want, wave, earlier):
     """2 converge: Chef on hosts that are out of LIVE; one first (the canary), then `parallel` at a time."""
-    R = want.release
-    if R is None:
-        return None
-    all_hosts = q.seen.stack(want.stack)
-    working = [h for h in all_hosts if busy(q, want, h)]
-    ready = [h for h in wave if not busy(q, want, h) and let_go(h) and not converged(h, R, q.memory)]
+    R, all_hosts = want.release, q.seen.stack(want.stack)
+    working = [h for h in all_hosts if busy(q, want, h) and (R or not serves(h))]
+    ready = [h for h in wave if R and not busy(q, want, h) and let_go(h) and not converged(h, R, q.memory)]
     proved = not q.policy.canary or any(h.name in q.memory.jobs and converged(h, R, q.memory) for h in all_hosts)
     room = (q.policy.parallel if proved else 1) - len(working)
     if ready and room > 0:
         todo = ready[:room]
         canary = "" if proved or len(wave) == 1 else "canary: "
         return Do("converge", want.stack, tuple(h.name for h in todo), f"{canary}{names(todo)} to {R.id}: {lacks(todo, R)}", R)
-    slow = [h for h in wave if busy(q, want, h)] or (working if ready else [])
+    slow = [h for h in wave if h in working] or (working if ready else [])
     if slow:
         since = q.memory.waits.get(("chef", want.stack), q.now)
         if q.now < since + q.policy.limits.chef:
@@ -215,7 +228,7 @@ def converge(q, want, wave, before):
     return None
 
 
-def sanity(q, want, wave, before):
+def sanity(q, want, wave, earlier):
     """3 sanity: the site's test, through STANDBY, of exactly the processes that are to go live."""
     R = want.release
     if R is None:
@@ -223,7 +236,7 @@ def sanity(q, want, wave, before):
     if q.goal.only == "sanity" and not all(is_out(h) for h in wave):
         return Stop(f"{names([h for h in wave if not is_out(h)])} is live: sanity is tested through STANDBY",
                     f"invoke standby --stack {want.stack}")
-    fresh = [h for h in wave if is_out(h) and converged(h, R, q.memory) and not sane(h, R, q.memory) and not allowed(q, h)]
+    fresh = [h for h in wave if is_out(h) and converged(h, R, q.memory) and not sane(h, R, q.memory) and not allowed(h, q.memory)]
     wrong = {h.name: q.memory.insane[h.name, R.id, h.started] for h in fresh if (h.name, R.id, h.started) in q.memory.insane}
     if wrong:
         return trouble(q, want, wrong)
@@ -233,7 +246,7 @@ def sanity(q, want, wave, before):
     return Do("sanity", want.stack, tuple(h.name for h in fresh), f"{names(fresh)} is tested through STANDBY on {R.id}", R) if fresh else None
 
 
-def live(q, want, wave, before):
+def live(q, want, wave, earlier):
     """4 live: what passed, then every named node of LIVE has taken it on."""
     if want.mode != LIVE:
         return None
@@ -242,10 +255,10 @@ def live(q, want, wave, before):
         if any(c.heartbeat == DOWN or c.sick for c in h.components):
             parts = ", ".join(f"{c.name} {state(c)}" for c in h.components if c.heartbeat == DOWN or c.sick)
             return Stop(f"{h.name} cannot go live: {parts}", f"invoke converge --stack {want.stack} --hosts {h.name}", (h.name,))
-        if not may_serve(q, want, h):
+        if not may_serve(h, want.release, q.memory):
             return Stop(f"{h.name} has not passed sanity with the processes that run now", f"invoke sanity --stack {want.stack}", (h.name,))
     if out:
-        return Do("live", want.stack, tuple(h.name for h in out), f"{names(out)} goes live: {proof(q, want, out)}", want.release)
+        return Do("live", want.stack, tuple(h.name for h in out), f"{names(out)} goes live: {proof(want, out, q.memory)}", want.release)
     joining = [h for h in wave if not serves(h)]
     return pool(q, want, joining, "LIVE", "taken on") if joining else None
 
@@ -258,6 +271,10 @@ def migrate(q):
     if not q.goal.migrate:
         return None
     command = f"invoke answer --run {q.memory.run} --choice CHOICE, then invoke resume"
+    dark = [h for h in q.seen.hosts if h.reachable is not True or not h.components]
+    if dark:
+        return Stop(f"{q.goal.migrate} needs every host to be known: {'; '.join(doubt(h) for h in dark)}", "invoke status",
+                    tuple(h.name for h in dark))
     for component, least in q.goal.needs:
         for h in q.seen.hosts:
             c = h.component(component)
@@ -280,39 +297,19 @@ def migrate(q):
     return Do("migrate", "", (), f"{q.goal.migrate}: every host runs what it needs")
 
 
-# ---- what holds for every step
+# ---- what several rungs say
 
-def narrowed(q, name, step):
+def narrowed(q, want, name, step):
     """A step by hand is the same ladder: if another step is due first, it is named and not done."""
     if q.goal.only in (None, name) or not isinstance(step, Do):
         return step
-    return Stop(f"another step is due first: {step.why}", f"invoke {step.step} --stack {step.stack}", step.hosts)
-
-
-def gated(q, step):
-    if isinstance(step, Do) and not step.rescue and step.step in q.policy.gates and (step.step, step.stack) not in q.memory.approved:
-        return Ask(step.step, step.stack, step.hosts, ("approve", "stop"), f"next is {step.step}: {step.why}")
-    return step
-
-
-def patient(q, step):
-    """The same act on the same host more often than `tries` is no progress: stop and show what is seen."""
-    if not isinstance(step, Do):
-        return step
-    for name in step.hosts:
-        host = q.seen.host(name)
-        release = step.release.id if step.release else None
-        same = q.memory.tries.get((step.step, name, release, host.started), 0)
-        alike = sum(n for (kind, at, of, _), n in q.memory.tries.items() if (kind, at, of) == (step.step, name, release))
-        if same >= q.policy.tries or alike >= 3 * q.policy.tries:
-            now = ", ".join(f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
-            return Stop(f"{step.step} on {name} was tried {max(same, alike)} times and it is still due: now {now}", "invoke status", (name,))
-    return step
+    where = f"--stack {step.stack}" + (f" --hosts {','.join(want.hosts)}" if want.hosts else "")
+    return Stop(f"another step is due first: {step.why}", f"invoke {step.step} {where}", step.hosts)
 
 
 def trouble(q, want, bad):
     why, hosts = "; ".join(bad.values()), tuple(bad)
-    if q.policy.on_failure == "ask":
+    if q.policy.on_failure == "ask" and q.memory.acted:
         return Ask("failure", want.stack, hosts, ("retry", "exclude", "stop"), why)
     return Stop(why, f"invoke resume | invoke deploy --stack {want.stack} --version VERSION | invoke rollback --stack {want.stack} | "
                      f"invoke back --stack {want.stack}", hosts)
@@ -321,14 +318,12 @@ def trouble(q, want, bad):
 def pool(q, want, hosts, balancer, verb):
     since = q.memory.waits.get(("pool", want.stack), q.now)
     until = since + q.policy.limits.pool
-    word = "let go of" if verb == "let go of" else "taken on"
-    seen = "; ".join(f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
-                     + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
+    seen = pools(hosts, balancer)
     if q.now < until:
-        return Wait("pool", want.stack, tuple(h.name for h in hosts), since, until, f"{balancer} has not yet {word} {names(hosts)}: {seen}")
-    hint = "; is its check a substring?" if (balancer, word) == ("LIVE", "let go of") else ""
-    return Stop(f"{balancer} has not {word} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
-                f"invoke live --stack {want.stack}" if word == "let go of" else "invoke status", tuple(h.name for h in hosts))
+        return Wait("pool", want.stack, tuple(h.name for h in hosts), since, until, f"{balancer} has not yet {verb} {names(hosts)}: {seen}")
+    hint = "; is its check a substring?" if (balancer, verb) == ("LIVE", "let go of") else ""
+    return Stop(f"{balancer} has not {verb} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
+                f"invoke live --stack {want.stack}" if verb == "let go of" else "invoke status", tuple(h.name for h in hosts))
 
 
 def warnings(q):
@@ -336,12 +331,27 @@ def warnings(q):
     found = [("excluded", f"{name} is excluded: {why}") for name, why in sorted(q.memory.excluded.items())]
     for want in q.goal.wants:
         found += [("dropped", why) for why in failures(q, want, hosts_of(q, want)).values()]
+        dark = [h for h in hosts_of(q, want) if not known(h)]
         if q.goal.kind == "back":
-            found += [("unreachable", f"{h.name} was not reached and not flipped") for h in hosts_of(q, want) if not known(h)]
+            found += [("unreachable", f"{h.name} was not reached and not flipped") for h in dark]
+            found += nothing_older(q, want)
+        if q.goal.only == "drain":
+            found += [("drain-unmeasured", f"requests in flight cannot be measured: {doubt(h)}") for h in dark]
     found += [("drain-unmeasured" if outcome == "unmeasured" else "drain-timed-out", f"requests in flight on {name}: {outcome}")
               for name, outcome in sorted(q.memory.drains.items()) if outcome != "drained"]
     found += [("untested", f"{name} went live untested: {why}") for name, (_, why) in sorted(q.memory.untested.items())]
     return tuple(found)
+
+
+def nothing_older(q, want):
+    """`back` acts all the same where every stack runs one version, and says that it brings none back."""
+    if want.mode != STANDBY:
+        return []
+    left = {(c.name, c.release) for h in q.seen.stack(want.stack) for c in h.components if c.release}
+    stays = {(c.name, c.release) for h in q.seen.hosts if h.stack != want.stack for c in h.components if c.serves and c.release}
+    if any(a == b and versions.compare(x, y) < 0 for a, x in stays for b, y in left):
+        return []
+    return [("nothing-older", f"nothing older than what {want.stack} ran serves now: invoke rollback --stack {want.stack} brings it")]
 
 
 # ---- small questions
@@ -355,7 +365,7 @@ def failures(q, want, hosts):
     if q.goal.kind == "back":
         return {}
     bad = {h.name: f"{doubt(h)} for more than {q.policy.limits.host:g} s" for h in hosts
-           if not known(h) and q.now >= q.memory.silent.get(h.name, q.now) + q.policy.limits.host and h.name not in q.memory.forgiven}
+           if not known(h) and q.now >= q.memory.silent.get(h.name, q.now) + q.policy.limits.host and q.goal.only != "drain"}
     for h in hosts:
         why = failed(h, want.release, q.memory) if want.release else None
         if why and not running(h):
@@ -364,46 +374,12 @@ def failures(q, want, hosts):
 
 
 def busy(q, want, h):
-    """A Chef run goes on there, or a reboot that it asked for; a flip alone does not wait for that."""
-    return want.release is not None and q.goal.kind != "back" and h.job is not None and h.job.state in ("running", "reboot")
+    """A Chef run goes on there, or a reboot that it asked for; leaving LIVE alone does not wait for that."""
+    return ((want.release is not None or want.mode == LIVE) and q.goal.kind != "back" and h.job is not None
+            and h.job.state in ("running", "reboot"))
 
 
 def must_leave(q, want, h):
     if want.mode == STANDBY:
         return True
-    return want.release is not None and not (converged(h, want.release, q.memory) and (tested(h, want.release, q.memory) or allowed(q, h)))
-
-
-def drained(q, h):
-    if h.name in q.memory.drains or all(c.heartbeat == DOWN or c.sick for c in h.components):
-        return True
-    return h.sessions == 0 and q.now - q.memory.quiet.get(h.name, q.now) >= QUIET
-
-
-def allowed(q, h):
-    """A person said --untested for exactly these processes."""
-    return h.started is not None and h.name in q.memory.untested and q.memory.untested[h.name][0] == h.started
-
-
-def may_serve(q, want, h):
-    if allowed(q, h) or untouched(h, q.memory):
-        return True
-    if want.release is not None:
-        return sane(h, want.release, q.memory)
-    return any(name == h.name and started == h.started for name, _, started in q.memory.sane)
-
-
-def reason(q, want, hosts):
-    if want.release is None:
-        return f"{want.stack} is wanted in standby"
-    if all(converged(h, want.release, q.memory) for h in hosts):
-        return "a Chef run started its processes and they are not tested"
-    return f"{want.release.id} is wanted; {lacks(hosts, want.release)}"
-
-
-def proof(q, want, hosts):
-    if any(allowed(q, h) for h in hosts):
-        return "untested, as told"
-    if all(untouched(h, q.memory) for h in hosts) and not (want.release and all(sane(h, want.release, q.memory) for h in hosts)):
-        return "the same processes as before"
-    return "passed sanity"
+    return want.release is not None and not (converged(h, want.release, q.memory) and (tested(h, want.release, q.memory) or allowed(h, q.memory)))

@@ -11,8 +11,9 @@ from bgdeploy.decide import decide
 from bgdeploy.errors import NoAnswer
 from bgdeploy.memory import fold, remember
 from bgdeploy.model import Ask, Do, Done, Stop, Wait
-from bgdeploy.prove import drain_outcome, known, serves, shortfall
+from bgdeploy.prove import drained, known, serves, shortfall
 
+HOOK_EVERY = 10.0       # seconds between two calls of during-soak
 SAY_EVERY = 60.0        # seconds of waiting after which a line is printed: Jenkins ends silent builds
 
 
@@ -24,7 +25,7 @@ class Ports:
     :param act: (Do, Seen, attempt) -> iterable of Result, one a host as it ends.
     :param lost: () -> None, or a sentence: the lock is not ours any more.
     :param told: () -> None, or a sentence: somebody (`back`) asks this driver to stop.
-    :param hook: (name, step or None) -> (outcome "ok|refused|failed|absent", detail).
+    :param hook: (name, step, outcome or None) -> (outcome "ok|refused|failed|absent", detail).
     :param say: (Wait, seconds) -> None. Called once a minute of waiting.
     :param watched: () -> availability dict, or None.
     """
@@ -33,7 +34,7 @@ class Ports:
     act: Callable
     lost: Callable = lambda: None
     told: Callable = lambda: None
-    hook: Callable = lambda name, step: ("absent", "")
+    hook: Callable = lambda name, step, outcome: ("absent", "")
     say: Callable = lambda wait, seconds: None
     watched: Callable = lambda: None
     sleep: Callable = time.sleep
@@ -49,11 +50,14 @@ class Interrupt:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A wait that goes on: its step as journalled, since when, and when the last line about it was said."""
+    """A wait that goes on: its step as journalled, every host it was for, since when, and when a line was last said and a hook
+    last asked."""
 
     step: Wait
+    hosts: tuple
     since: float
     said: float
+    hooked: float
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,15 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
                 write("seen_live", hosts=served)
             step = decide(goal, seen, memory, policy, seen.at)
             if waiting and not (isinstance(step, Wait) and (step.kind, step.stack) == (waiting.step.kind, waiting.step.stack)):
-                write("waited", **over(waiting, step, seen))
+                write("waited", **over(goal, policy, memory, waiting, step, seen))
                 waiting = None
+                continue        # how it ended may be what the next step stands on
             if isinstance(step, Wait):
-                waiting = wait(write, ports, waiting, step, seen.at)
-                continue
+                refusal = soaking(write, ports, waiting, step, seen.at)
+                if refusal is None:
+                    waiting = wait(write, ports, waiting, step, seen.at)
+                    continue
+                step = refusal
             if isinstance(step, Do):
                 refusal = act(goal, policy, ports, interrupt, memory, seen, step, write)
                 if refusal is None:
@@ -116,23 +124,23 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
 def act(goal, policy, ports, interrupt, memory, seen, step, write):
     """One Do: before-hook, look again, write, act, after-hook. Returns None, or a Stop that ends the run."""
     quietly = step.rescue or goal.kind == "back"
-    if not quietly:
-        outcome, detail = ports.hook(f"before-{step.step}", step)
-        if outcome != "absent":
-            write("hook", name=f"before-{step.step}", outcome=outcome, detail=detail)
-        if outcome in ("refused", "failed"):
-            return Stop(f"hook before-{step.step} refused: {detail}", "invoke resume", step.hosts)
+    for name in [] if quietly else ([] if memory.acted else ["run-started"]) + [f"before-{step.step}"]:
+        refusal = hooked(write, ports, name, step)
+        if refusal:
+            return Stop(f"hook {name} refused: {refusal}", "invoke resume" if memory.acted else "invoke status", step.hosts)
     again = ports.look()
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
     if not same(step, second):
-        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=f"at the second look: {second.why}")
+        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), release=step.release.id if step.release else None,
+              started={name: seen.host(name).started for name in step.hosts}, why=f"at the second look: {second.why}")
         return None
     if interrupt.wanted:
         return None
     started = {name: again.host(name).started for name in step.hosts}
     release = step.release.id if step.release else None
-    attempt = 1 + max([memory.converges.get(h, 0) for h in step.hosts], default=0)
-    write("doing", step=step.step, stack=step.stack, hosts=list(step.hosts), release=release, why=step.why, started=started, rescue=step.rescue)
+    attempt = 1 + max([max(memory.converges.get(h, 0), number(again.host(h).job, memory.run)) for h in step.hosts], default=0)
+    write("doing", step=step.step, stack=step.stack, hosts=list(step.hosts), release=release, why=step.why, started=started,
+          served=[name for name in step.hosts if serves(again.host(name))], rescue=step.rescue)
     gone = ports.lost()
     if gone:
         return Stop(gone, "invoke status")
@@ -141,36 +149,68 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
         write("result", step=step.step, stack=step.stack, host=result.host, outcome=result.outcome, detail=result.detail,
               seconds=round(result.seconds, 3), evidence=result.evidence, release=release, started=started.get(result.host))
     write("acted", step=step.step, stack=step.stack, hosts=list(step.hosts), seconds=round(time.monotonic() - since, 3))
-    if not quietly:
-        outcome, detail = ports.hook(f"after-{step.step}", step)
-        if outcome != "absent":
-            write("hook", name=f"after-{step.step}", outcome=outcome, detail=detail)
-        if outcome in ("refused", "failed"):
-            write("warned", key="hook", text=f"hook after-{step.step}: {detail}")
+    complaint = None if quietly else hooked(write, ports, f"after-{step.step}", step)
+    if complaint:
+        write("warned", key="hook", text=f"hook after-{step.step}: {complaint}")
     return None
+
+
+def hooked(write, ports, name, step, outcome=None):
+    """Run one of the site's hooks, journal it if there is one. Returns why it refused or failed, or None."""
+    ended, detail = ports.hook(name, step, outcome)
+    if ended != "absent":
+        write("hook", name=name, outcome=ended, detail=detail)
+    return (detail or ended) if ended in ("refused", "failed") else None
+
+
+def soaking(write, ports, waiting, step, now):
+    """While a new stack serves beside the old one the site's own hook may look, and stop the run. Returns a Stop, or None."""
+    if step.kind != "soak" or (waiting and now - waiting.hooked < HOOK_EVERY):
+        return None
+    refusal = hooked(write, ports, "during-soak", step)
+    return Stop(f"hook during-soak refused: {refusal}", f"invoke resume | invoke back --stack {step.stack}", step.hosts) if refusal else None
+
+
+def number(job, run):
+    """Which converge of this run a host's job is: 1, 2 ...; 0 if it is none. A journal that lost its end does not know."""
+    name, _, count = job.run.partition(".") if job and job.kind == "chef" else ("", "", "")
+    return (int(count) if count.isdigit() else 1) if name == run else 0
 
 
 def wait(write, ports, waiting, step, now):
     """One pace of a Wait: journalled when it starts or its hosts change, said once a minute."""
     if waiting is None or waiting.step.hosts != step.hosts:
         write("waiting", wait=step.kind, stack=step.stack, hosts=list(step.hosts), why=step.why, until=step.until)
-        waiting = Waiting(step, waiting.since if waiting else now, now)
+        hosts = tuple(dict.fromkeys((waiting.hosts if waiting else ()) + step.hosts))
+        waiting = Waiting(step, hosts, waiting.since if waiting else now, now, now)
     elif now - waiting.said >= SAY_EVERY:
         ports.say(step, now - waiting.since)
         waiting = replace(waiting, said=now)
+    if now - waiting.hooked >= HOOK_EVERY:
+        waiting = replace(waiting, hooked=now)
     ports.sleep(ports.pace)
     return waiting
 
 
-def over(waiting, step, seen):
-    """The fields of 'waited': how a wait ended. For a drain the named outcome of each host."""
-    fields = {"wait": waiting.step.kind, "stack": waiting.step.stack, "hosts": list(waiting.step.hosts),
-              "seconds": round(max(0.0, seen.at - waiting.since), 3), "outcome": "stopped" if isinstance(step, Stop) else "over"}
+def over(goal, policy, memory, waiting, step, seen):
+    """The fields of 'waited': how a wait ended. For a drain the named outcome of each host whose drain did end."""
+    fields = {"wait": waiting.step.kind, "stack": waiting.step.stack, "hosts": list(waiting.hosts),
+              "seconds": round(max(0.0, seen.at - waiting.since), 3), "outcome": "stopped" if isinstance(step, Stop) else "over",
+              "passed": passed(goal, waiting.step, step)}
     if waiting.step.kind == "drain":
-        hosts = [seen.host(name) for name in waiting.step.hosts]
-        fields["outcomes"] = {h.name: drain_outcome([h]) for h in hosts if not isinstance(step, Stop)}
-        fields["outcome"] = drain_outcome(hosts)
+        ends = {h.name: drained(h, memory, policy, seen.at) for h in map(seen.host, waiting.hosts) if known(h)}
+        fields["outcomes"] = {name: end for name, end in ends.items() if end}
+        whole = len(fields["outcomes"]) == len(waiting.hosts)
+        fields["outcome"] = next((end for end in fields["outcomes"].values() if end != "drained"), "drained") if whole else "stopped"
     return fields
+
+
+def passed(goal, waited, step):
+    """The run got on from a wait: to an act or the end, or to a wait of a later stack. Else waits could feed each other for ever."""
+    stacks = [want.stack for want in goal.wants]
+    if isinstance(step, Wait) and {step.stack, waited.stack} <= set(stacks):
+        return stacks.index(step.stack) > stacks.index(waited.stack)
+    return isinstance(step, (Do, Done))
 
 
 def noted(memory, seen, policy):
@@ -211,6 +251,15 @@ def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None)
     if short and memory.acted and code in (4, 7):
         outcome, code = "failed", 8
         why = f"{why}. ACT NOW: the floor is not proved to be served: {'; '.join(short)}"
+    if memory.acted and not interrupted:
+        complaint = hooked(journal.write, ports, "run-ended", step, outcome)
+        if complaint:
+            journal.write("warned", key="hook", text=f"hook run-ended: {complaint}")
+            if code == 0 and "hook" not in accept:
+                outcome, code, counted = "warned", 6, (*counted, f"hook run-ended: {complaint}")
+    if short and memory.acted and isinstance(step, Done):
+        found.append(("floor-not-proved", f"the floor is not proved to be served: {'; '.join(short)}"))
+        outcome, code = ("warned", 6) if code == 0 and "floor-not-proved" not in accept else (outcome, code)
     available = ports.watched()
     if available:
         journal.write("watched", availability=available)

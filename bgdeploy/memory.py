@@ -18,18 +18,28 @@ def fold(events):
 def remember(memory, event):
     """One more event. Returns a new Memory, never changes the old one."""
     change = CHANGES.get(event.get("kind"))
-    return change(memory, event) if change else memory
+    try:
+        return change(memory, event) if change else memory
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return memory           # not as this bgdeploy writes it
 
 
 def began(m, e):
-    seen = e.get("seen")
-    return replace(m, run=e.get("run"), first_seen=Seen.from_json(seen) if seen else None,
-                   excluded=dict((e.get("options") or {}).get("exclude") or {}))
+    return replace(m, run=e.get("run"), first_seen=seen_of(e.get("seen")), excluded=dict((e.get("options") or {}).get("exclude") or {}))
+
+
+def seen_of(document):
+    try:
+        return Seen.from_json(document) if document else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None             # of another bgdeploy: nothing is known of how it was
 
 
 def joined(m, e):
-    """A new driver process took the run up: time that nobody watched is no waiting time. Soak goes on by itself."""
-    return replace(m, waits={k: since for k, since in m.waits.items() if k[0] == "soak"})
+    """A new driver process took the run up: time that nobody watched is no waiting time. Soak goes on by itself, and not
+    longer where the clock was set back in between."""
+    return replace(m, waits={k: min(since, e.get("at", since)) for k, since in m.waits.items() if k[0] == "soak"},
+                   excluded={**m.excluded, **((e.get("options") or {}).get("exclude") or {})})
 
 
 def waiting(m, e):
@@ -37,26 +47,23 @@ def waiting(m, e):
 
 
 def waited(m, e):
-    if e.get("wait") != "drain":
-        return m
-    return replace(m, drains={**m.drains, **(e.get("outcomes") or {})})
+    """passed: it ended by getting on, not because an earlier question came up; a later wait of its kind begins anew."""
+    if e.get("passed") and e.get("wait") != "soak":
+        m = replace(m, waits=without(m.waits, [(e["wait"], e.get("stack"))]))
+    return replace(m, drains={**m.drains, **(e.get("outcomes") or {})}) if e.get("wait") == "drain" else m
 
 
 def doing(m, e):
     """Noted before the effect: what was begun counts as done to the host, whatever became of it."""
-    step, stack, hosts, release = e["step"], e.get("stack"), tuple(e.get("hosts") or ()), e.get("release")
+    step, stack, hosts = e["step"], e.get("stack"), tuple(e.get("hosts") or ())
     started = e.get("started") or {}
-    tries = dict(m.tries)
-    for host in hosts:
-        key = (step, host, release, started.get(host))
-        tries[key] = tries.get(key, 0) + 1
-    m = replace(m, acted=True, tries=tries, waits={k: v for k, v in m.waits.items() if k[1] != stack or k[0] == "soak"})
+    m = replace(tried(m, e), acted=True, waits={k: v for k, v in m.waits.items() if k[1] != stack or k[0] == "soak"})
     if step == "standby":
-        taken = {**m.taken, **{h: started[h] for h in hosts if started.get(h)}}
+        taken = {**m.taken, **{h: started[h] for h in hosts if started.get(h) and h in (e.get("served") or ())}}
         return replace(m, taken=taken, put=without(m.put, hosts), released=without(m.released, hosts),
                        drains=without(m.drains, hosts))
     if step == "converge":
-        return replace(m, jobs=m.jobs | set(hosts), forgiven=m.forgiven - set(hosts),
+        return replace(m, jobs={**{h: started.get(h) for h in hosts}, **m.jobs}, forgiven=m.forgiven - set(hosts),
                        sane=frozenset(s for s in m.sane if s[0] not in hosts),
                        insane={k: v for k, v in m.insane.items() if k[0] not in hosts},
                        put=without(m.put, hosts), released=without(m.released, hosts), untested=without(m.untested, hosts),
@@ -66,8 +73,13 @@ def doing(m, e):
     return replace(m, forgiven=m.forgiven - {"migrate"}) if step == "migrate" else m
 
 
-def dropped(m, e):
-    return replace(m, tries={**m.tries, **{k: n + 1 for k, n in m.tries.items() if k[0] == e.get("step") and k[1] in (e.get("hosts") or ())}})
+def tried(m, e):
+    """Counts an act, begun or dropped at the second look, by step, host, release and process; a migration by no host."""
+    tries, started = dict(m.tries), e.get("started") or {}
+    for host in e.get("hosts") or ("",):
+        key = (e.get("step"), host, e.get("release"), started.get(host))
+        tries[key] = tries.get(key, 0) + 1
+    return replace(m, tries=tries)
 
 
 def result(m, e):
@@ -84,7 +96,8 @@ def result(m, e):
 def seen_live(m, e):
     """A look proved that a host which this run put live serves: from here on, being in standby is somebody's doing."""
     hosts = e.get("hosts") or {}
-    return replace(m, released={**m.released, **hosts}, put=without(m.put, hosts), taken=without(m.taken, hosts))
+    return replace(m, released={**m.released, **hosts}, lived=m.lived | set(hosts), put=without(m.put, hosts),
+                   taken=without(m.taken, hosts))
 
 
 def answered(m, e):
@@ -95,6 +108,8 @@ def answered(m, e):
         return forgave(m, {"hosts": hosts})
     if choice == "exclude":
         return excluded(m, {"hosts": {h: e.get("reason") or "failed" for h in hosts}})
+    if choice == "proceed":
+        m = replace(m, drains={**m.drains, **{h: "timed-out, and a person said proceed" for h in hosts}})
     return replace(m, answers={**m.answers, (gate, stack): choice})
 
 
@@ -102,7 +117,7 @@ def forgave(m, e):
     hosts = set(e.get("hosts") or ())
     m = replace(m, forgiven=m.forgiven | hosts, released=without(m.released, hosts),
                 insane={k: v for k, v in m.insane.items() if k[0] not in hosts},
-                converges={h: min(n, 1) for h, n in m.converges.items()},
+                spent={**m.spent, **{h: n - 1 for h, n in m.converges.items() if h in hosts and n > 0}},
                 tries={k: n for k, n in m.tries.items() if k[1] not in hosts})
     return replace(m, sane=frozenset(s for s in m.sane if s[0] not in hosts)) if e.get("sanity") else m
 
@@ -119,6 +134,6 @@ def without(mapping, keys):
     return {k: v for k, v in mapping.items() if k not in keys}
 
 
-CHANGES = {"began": began, "joined": joined, "resumed": joined, "waiting": waiting, "waited": waited, "doing": doing, "dropped": dropped,
+CHANGES = {"began": began, "joined": joined, "resumed": joined, "waiting": waiting, "waited": waited, "doing": doing, "dropped": tried,
            "result": result, "seen_live": seen_live, "answered": answered, "forgave": forgave, "excluded": excluded,
            "untested": untested}

@@ -250,16 +250,17 @@ class Memory:
     :param first_seen: the Seen of the run's first look, or None.
     :param sane: {(host, release id, started)} that passed sanity through STANDBY.
     :param insane: {(host, release id, started): detail} that failed it.
-    :param taken: {host: started} whom this run put to standby, and how they ran then; cleared by a later live.
+    :param taken: {host: started} that served with every component when this run put it to standby; cleared by a later live.
     :param put, released: {host: started} whom this run put live; and of those, who was then seen to serve.
-    :param jobs: {host} on which this run started a converge.
+    :param lived: {host} that this run put live and saw serve, whatever became of it later.
+    :param jobs: {host: started} on which this run started a converge, and how it ran before the first one.
     :param forgiven: hosts whose earlier failure does not count any more (resume, retry).
     :param approved: gates that a person approved: {(gate, stack)}.
     :param excluded: {host: reason}.
     :param waits: {(kind, stack): since}: running since the last act on the stack, so that waits cannot feed each other.
     :param tries: {(step, host, release id, started): count}.
-    :param converges: {host: how often this run started Chef there}.
-    :param drains: {host: drained | timed-out N left | unmeasured}, until the host goes live again.
+    :param converges: {host: how often this run started Chef there}. :param spent: {host: how many of them were forgiven}.
+    :param drains: {host: drained | timed-out N left | unmeasured}, until the host leaves LIVE again.
     :param untested: {host: (started, reason)}: a person said that these processes may go live without sanity.
     :param quiet, silent, short_since: noted by the driver from look to look, not journalled: since when a host counts 0 requests
         in flight, is not known, and since when fewer than the floor serve.
@@ -271,7 +272,8 @@ class Memory:
     taken: dict = field(default_factory=dict)
     put: dict = field(default_factory=dict)
     released: dict = field(default_factory=dict)
-    jobs: frozenset = frozenset()
+    lived: frozenset = frozenset()
+    jobs: dict = field(default_factory=dict)
     forgiven: frozenset = frozenset()
     approved: frozenset = frozenset()
     answers: dict = field(default_factory=dict)
@@ -279,6 +281,7 @@ class Memory:
     waits: dict = field(default_factory=dict)
     tries: dict = field(default_factory=dict)
     converges: dict = field(default_factory=dict)
+    spent: dict = field(default_factory=dict)
     drains: dict = field(default_factory=dict)
     untested: dict = field(default_factory=dict)
     run: str = None
@@ -289,8 +292,25 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What `decide` was asked; handed from rung to rung.
+
+    :param now: seconds since the epoch.
+    """
+
+    goal: Goal
+    seen: Seen
+    memory: Memory
+    policy: Policy
+    now: float
+
+
+@dataclass(frozen=True)
 class Do:
-    """An act. step: standby | converge | sanity | live | migrate."""
+    """An act. step: standby | converge | sanity | live | migrate.
+
+    :param rescue: it makes things safe: no gate, hour or hook holds it.
+    """
 
     step: str
     stack: str

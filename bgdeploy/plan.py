@@ -8,6 +8,7 @@ from dataclasses import replace
 from bgdeploy.decide import decide
 from bgdeploy.memory import remember
 from bgdeploy.model import DOWN, LIVE, MOVING, NO, STANDBY, YES, Ask, Do, Done, Job, Memory, Stop, Wait
+from bgdeploy.prove import serves
 
 LONGEST = 2000      # steps; a site with more than a few hundred hosts in waves of one stays below
 
@@ -44,7 +45,8 @@ def events(step, seen, now):
             [{"kind": "waited", "wait": "drain", "outcomes": {h: "drained" for h in step.hosts}}] if step.kind == "drain" else [])
     started = {h.name: h.started for h in seen.hosts}
     release = step.release.id if step.release else None
-    first = {"kind": "doing", "step": step.step, "stack": step.stack, "hosts": step.hosts, "release": release, "started": started, "at": now}
+    first = {"kind": "doing", "step": step.step, "stack": step.stack, "hosts": step.hosts, "release": release, "started": started,
+             "served": [h.name for h in seen.hosts if h.name in step.hosts and serves(h)], "at": now}
     return [first] + [{"kind": "result", "step": step.step, "host": h, "outcome": "ok", "release": release, "started": started[h]}
                       for h in step.hosts] + ([{"kind": "seen_live", "hosts": {h: started[h] for h in step.hosts}}] if step.step == "live" else [])
 

@@ -86,13 +86,53 @@ def tested(host, release, memory):
     return passed or (host.name not in memory.jobs and was_live_on(host, release, memory))
 
 
+def loose(host, memory):
+    """Names of components that say live in a process which a converge of this run started and nobody tested.
+
+    An app that boots as live does this. Such a process counts for nothing. Evidence of an earlier converge is forgotten when
+    the next one starts, so any that is left is of the release that was brought last.
+    """
+    if host.name not in memory.jobs or allowed(host, memory) or any(name == host.name for name, _, _ in memory.sane):
+        return ()
+    before = starts(memory.jobs[host.name])
+    return tuple(c.name for c in host.components
+                 if c.heartbeat == LIVE and c.started is not None and c.started != before.get(c.name))
+
+
+def starts(started):
+    """HostSeen.started taken apart again: {component: start id}; {} where it was not known."""
+    return dict(pair.split("=", 1) for pair in (started or "").split(",") if "=" in pair)
+
+
+def allowed(host, memory):
+    """A person said --untested for exactly these processes."""
+    return host.started is not None and host.name in memory.untested and memory.untested[host.name][0] == host.started
+
+
+def may_serve(host, release, memory):
+    """It may go live: allowed, as it was when this run took it out, or tested; without a release: on whatever release."""
+    if allowed(host, memory) or untouched(host, memory):
+        return True
+    if release is not None:
+        return sane(host, release, memory)
+    return any(name == host.name and started == host.started for name, _, started in memory.sane)
+
+
 def untouched(host, memory):
-    """This run took the host out, did nothing else to it, and the same processes still run."""
+    """It served when this run took it out, nothing else was done to it, and the same processes still run."""
     return host.started is not None and host.name not in memory.jobs and memory.taken.get(host.name) == host.started
 
 
 def running(host):
     return host.job is not None and host.job.state == "running"
+
+
+def unsound(host):
+    """Why nobody should rely on what runs there without a test of it, or None: a Chef run goes on, or the last one of ours
+    did not end ok."""
+    if running(host):
+        return "a Chef run goes on"
+    return f"its last Chef run ended {host.job.state}" if host.job and host.job.kind == "chef" and host.job.state != "ok" else None
 
 
 def failed(host, release, memory):
@@ -101,7 +141,7 @@ def failed(host, release, memory):
         return None
     if host.job.state in BAD_JOBS:
         return f"Chef ended {host.job.state} on {host.name}: {last_line(host.job.tail)}"
-    if host.job.state == "ok" and not runs(host, release) and memory.converges.get(host.name, 0) > 1:
+    if host.job.state == "ok" and not runs(host, release) and memory.converges.get(host.name, 0) - memory.spent.get(host.name, 0) > 1:
         return f"Chef ended ok on {host.name}, but {'; '.join(mismatch(host, release))}"
     return None
 
@@ -155,15 +195,19 @@ def shortfall(seen, policy, without=(), components=None):
 
 
 def too_full(seen, policy, away, parts):
-    """The site's limit of requests in flight an instance, with the load that is there now."""
+    """Sentences: which component's remaining instances would get more requests in flight than the site allows, or nobody knows."""
     if not policy.max_in_flight:
         return []
     found = []
     for name in sorted(parts):
         all_ones = [(h, h.component(name)) for h in seen.hosts if h.component(name) and h.component(name).serves]
         rest = [h for h, _ in all_ones if h.name not in away]
+        uncounted = [h.name for h, c in all_ones if c.sessions is None]
         load = sum(c.sessions or 0 for _, c in all_ones)
-        if rest and load > policy.max_in_flight * len(rest):
+        if uncounted:
+            found.append(f"how many requests of {name} are in flight on {', '.join(uncounted)} is not known; "
+                         f"max_in_flight is {policy.max_in_flight}")
+        elif rest and load > policy.max_in_flight * len(rest):
             found.append(f"{load} requests of {name} are in flight now, {load / len(rest):.0f} each for the {len(rest)} that remain; "
                          f"max_in_flight is {policy.max_in_flight}")
     return found
@@ -182,12 +226,22 @@ def state(component):
     return f"{word}: {component.note}" if component.note else word
 
 
-def drain_outcome(hosts):
-    """'drained' | 'timed-out N left' | 'unmeasured': what the count of requests in flight says now."""
-    counts = [h.sessions for h in hosts]
-    if None in counts:
-        return "unmeasured"
-    return "drained" if sum(counts) == 0 else f"timed-out {sum(counts)} left"
+def drained(host, memory, policy, now):
+    """How the drain of a host ended: 'drained' | 'timed-out N left' | 'unmeasured', or None: it goes on.
+
+    What cannot be counted is waited for as long as the policy says; a count that stays is over only where the policy says
+    proceed (or a person did: that is remembered like an end).
+    """
+    if host.name in memory.drains:
+        return memory.drains[host.name]
+    if all(c.heartbeat == DOWN or c.sick for c in host.components):
+        return "drained"
+    if host.sessions == 0:
+        return "drained" if now - memory.quiet.get(host.name, now) >= QUIET else None
+    since = memory.waits.get(("drain", host.stack), now)
+    if host.sessions is None:
+        return "unmeasured" if now >= since + policy.unmeasured else None
+    return f"timed-out {host.sessions} left" if policy.drain_then == "proceed" and now >= since + policy.limits.drain else None
 
 
 def closed(policy, now):

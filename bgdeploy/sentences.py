@@ -1,7 +1,7 @@
 """The sentences of the rules: hosts and components in words, with their numbers. Pure; decides nothing."""
 
 from bgdeploy.model import DOWN
-from bgdeploy.prove import runs, state
+from bgdeploy.prove import allowed, converged, loose, runs, sane, state, untouched
 
 
 def lacks(hosts, release):
@@ -27,6 +27,35 @@ def doubt(h):
         return f"{h.name} (out of reach)"
     parts = [f"{c.name} {state(c)}" for c in h.components if not c.sick and c.heartbeat != DOWN and (c.heartbeat is None or c.started is None)]
     return f"{h.name} ({', '.join(parts)})"
+
+
+def leaving(want, hosts, memory):
+    """Why hosts leave LIVE."""
+    if want.release is None:
+        return f"{want.stack} is wanted in standby"
+    if all(converged(h, want.release, memory) for h in hosts):
+        return "a Chef run started its processes and they are not tested"
+    return f"{want.release.id} is wanted; {lacks(hosts, want.release)}"
+
+
+def untested(hosts, memory):
+    """Which live processes came from this run's converge and were never tested."""
+    return f"{', '.join(f'{part} of {h.name}' for h in hosts for part in loose(h, memory))} came up live after Chef, untested"
+
+
+def proof(want, hosts, memory):
+    """What lets hosts go live."""
+    if any(allowed(h, memory) for h in hosts):
+        return "untested, as told"
+    if all(untouched(h, memory) for h in hosts) and not (want.release and all(sane(h, want.release, memory) for h in hosts)):
+        return "the same processes as before"
+    return "passed sanity"
+
+
+def pools(hosts, balancer):
+    """What a balancer says of each instance that has something to say there."""
+    return "; ".join(f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
+                     + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
 
 
 def names(hosts):
