@@ -72,7 +72,7 @@ def rollback(asked, known):
             target = {**now, **release.typed([(n, v) for n, v in asked.versions if n in components(known, name)],
                                              {n: known.available(n) for n, _ in asked.versions})}
         else:
-            target = records.before(history, now)
+            target = records.before(history, {**now, **replaced(known, name)}, records.bad(known.runs))
             if not target:
                 there = "; ".join(f"{c}: {', '.join(known.available(c)[:6]) or 'none'}" for c in components(known, name))
                 raise Candidates(f"the records name no version that {name} served before; the repository has {there}",
@@ -82,6 +82,18 @@ def rollback(asked, known):
         refuse_migrated(known, target)
         wants.append(Want(name, LIVE, Release(tuple(sorted(target.items())), known.cookbooks)))
     return Goal(tuple(wants), kind="rollback")
+
+
+def replaced(known, stack):
+    """What a rollback gets away from, {component: version}: what the whole stack serves; where it does not serve one version,
+    what the last run wanted on it, however far that came."""
+    wanted = records.last_pinned(known.runs, stack)
+    found = dict(wanted.versions) if wanted else {}
+    for name in components(known, stack):
+        parts = [h.component(name) for h in known.seen.stack(stack) if h.component(name)]
+        if all(c.heartbeat == LIVE for c in parts) and len({c.release for c in parts}) == 1 and parts[0].release:
+            found[name] = parts[0].release
+    return {name: version for name, version in found.items() if name in components(known, stack)}
 
 
 class Candidates(Refused):

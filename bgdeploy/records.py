@@ -1,8 +1,8 @@
 """What past runs say: which run is open, what a stack served, which versions proved bad. Pure: events in, facts out."""
 
 from bgdeploy import versions
-from bgdeploy.memory import fold
-from bgdeploy.model import LIVE, Release, Seen
+from bgdeploy.memory import seen_of
+from bgdeploy.model import LIVE, Release
 
 PARTIAL = ("standby", "drain", "converge", "sanity")    # steps by hand after which the run goes on
 
@@ -12,36 +12,55 @@ def last(events, *kinds):
 
 
 def is_open(events):
-    """A run is open from its first act until done, ended by `back`, stopped by a person, or superseded."""
-    if not any(e.get("kind") == "doing" for e in events):
+    """A run is open from its first act, or the first question it put, until done, ended by `back`, stopped by a person, or
+    superseded. A step by hand other than `live` does not end it."""
+    if last(events, "doing", "asked") is None:
         return False
-    end = last(events, "ended")
-    begin = last(events, "began", "joined", "resumed")
-    if end is None or (begin and begin.get("n", 0) > end.get("n", 0)):
+    end, begin = last(events, "ended"), last(events, "began", "joined", "resumed") or {}
+    if end is None or begin.get("n", 0) > end.get("n", 0):
         return True
-    if end.get("outcome") in ("stopped", "superseded"):
-        return False
-    return end.get("outcome") not in ("done", "warned") or begin.get("task") in PARTIAL
+    if end.get("outcome") not in ("done", "warned"):
+        return end.get("outcome") not in ("stopped", "superseded")
+    return (begin.get("goal") or goal_of(events)).get("only") in PARTIAL
+
+
+def goals_of(events):
+    """The goals that this run pursued, oldest first. One that was refused before any act of its own was never pursued."""
+    found, fresh = [], False
+    for e in events:
+        if e.get("kind") in ("began", "joined", "resumed"):
+            fresh = bool(e.get("goal"))
+            found += [e["goal"]] if fresh else []
+        elif e.get("kind") == "doing":
+            fresh = False
+        elif e.get("kind") == "ended" and e.get("outcome") == "refused" and fresh and len(found) > 1:
+            found.pop()
+    return found
 
 
 def goal_of(events):
-    """The goal document that `resume` pursues: the last that was journalled."""
-    return last([e for e in events if e.get("goal")], "began", "joined").get("goal")
+    """The goal document that `resume` pursues: the last whole one; a step by hand only where the run knows nothing else."""
+    found = goals_of(events) or [{}]
+    return next((goal for goal in reversed(found) if not goal.get("only")), found[-1])
 
 
-def pinned(events):
-    """The release that this run pinned, or None."""
-    for e in reversed(events):
-        for want in (e.get("goal") or {}).get("wants") or ():
-            if want.get("release"):
+def pinned(events, stack=None):
+    """The release that this run pinned (for a stack), or None."""
+    for goal in reversed(goals_of(events)):
+        for want in goal.get("wants") or ():
+            if want.get("release") and stack in (None, want.get("stack")):
                 return Release.parse(want["release"])
     return None
 
 
+def last_pinned(runs, stack):
+    """The release that the last run which did anything wanted on this stack, or None."""
+    return next((found for events in reversed(runs) if last(events, "doing") for found in [pinned(events, stack)] if found), None)
+
+
 def taken_out(events, seen):
     """Stacks that this run has out of LIVE as things are seen now."""
-    memory = fold(events)
-    touched = set(memory.taken) | set(memory.jobs) | set(memory.put)
+    touched = {name for e in events if e.get("kind") == "doing" for name in e.get("hosts") or ()}
     return {h.stack for h in seen.hosts if h.name in touched and any(not c.serves for c in h.components)}
 
 
@@ -54,10 +73,9 @@ def served(runs, stack):
     for events in runs:
         for e in events:
             if e.get("kind") in ("began", "joined", "ended") and e.get("seen"):
-                seen = Seen.from_json(e["seen"])
-                hosts = seen.stack(stack)
+                seen = seen_of(e["seen"])
                 by_name = {}
-                for h in hosts:
+                for h in seen.stack(stack) if seen else ():
                     for c in h.components:
                         if c.heartbeat == LIVE and c.release:
                             by_name.setdefault(c.name, set()).add(c.release)
@@ -72,22 +90,32 @@ def bad(runs):
     found = {}
     for events in runs:
         began = last(events[:1], "began") or {}
+        first, failed = seen_of(began.get("seen")), set()
         for e in events:
+            if e.get("kind") == "doing":
+                failed = set()          # one host that fails outweighs others that pass in the same test
             if e.get("kind") == "result" and e.get("step") == "sanity" and e.get("release"):
-                for pair in Release.parse(e["release"]).versions:
-                    if e.get("outcome") == "failed":
-                        found.setdefault(pair, f"it failed its sanity test in run {began.get('run')}")
-                    elif e.get("outcome") == "ok":
-                        found.pop(pair, None)
+                if e.get("outcome") == "failed":
+                    failed |= blamed(e, first)
+                    found.update({pair: f"it failed its sanity test in run {began.get('run')}" for pair in failed})
+                elif e.get("outcome") == "ok":
+                    found = {pair: why for pair, why in found.items() if pair in failed or pair not in Release.parse(e["release"]).versions}
         end = last(events, "ended")
-        if began.get("task") == "rollback" and end and end.get("outcome") in ("done", "warned") and began.get("seen"):
-            target = pinned(events)
-            for h in Seen.from_json(began["seen"]).hosts:
-                for c in h.components:
-                    wanted = target.version(c.name) if target else None
-                    if wanted and c.release and versions.compare(c.release, wanted) > 0:
+        if began.get("task") == "rollback" and end and end.get("outcome") in ("done", "warned") and first:
+            for want in goal_of(events).get("wants") or ():
+                target = Release.parse(want.get("release") or "")
+                for c in (c for h in first.stack(want.get("stack")) for c in h.components):
+                    if target.version(c.name) and c.release and versions.compare(c.release, target.version(c.name)) > 0:
                         found[c.name, c.release] = f"it was rolled back in run {began.get('run')}"
     return found
+
+
+def blamed(result, first):
+    """Whom a failed test speaks against: the component that the test names; else what did not serve before; else all."""
+    pairs = set(Release.parse(result["release"]).versions)
+    named = {pair for pair in pairs if pair[0] == (result.get("evidence") or {}).get("component")}
+    served_before = {(c.name, c.release) for h in (first.hosts if first else ()) for c in h.components if c.heartbeat == LIVE}
+    return named or (pairs - served_before) or pairs
 
 
 def left_out(runs):
@@ -109,15 +137,15 @@ def left_out(runs):
     return found
 
 
-def before(history, current):
+def before(history, current, bad=()):
     """Per component the last version that was served before the current one: {component: version}, for rollback.
 
-    :param history: from `served`. :param current: {component: version} that the stack has now.
+    :param history: from `served`. :param current: {component: version} to get away from. :param bad: pairs that proved bad.
     """
     found = {}
     for name, now in current.items():
         for one in reversed(history):
-            if one.get(name) and one[name] != now:
+            if one.get(name) and one[name] != now and (name, one[name]) not in bad:
                 found[name] = one[name]
                 break
     return found

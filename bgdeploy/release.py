@@ -58,14 +58,17 @@ def choose(site, seen, stacks, *, pairs=(), only=(), hosts=(), available, bad, s
             if there:
                 chosen[name] = there[0]
                 continue
-        others = [h.name for h in seen.hosts if all(c.heartbeat == LIVE for c in h.components)]
-        elsewhere, here = running(seen, others, name), running(seen, inside, name)
-        spread = elsewhere and here and versions.compare(elsewhere[0], (running(seen, inside, name) or elsewhere)[-1]) > 0
-        if spread and (name, elsewhere[0]) not in bad:
-            chosen[name] = elsewhere[0]
-            continue
-        chosen[name] = newest(name, available(name), bad, say)
+        spread = max((v for v in served_elsewhere(seen, stacks, inside, name) if (name, v) not in bad), key=versions.key, default=None)
+        chosen[name] = spread or newest(name, available(name), bad, say)
     return chosen
+
+
+def served_elsewhere(seen, stacks, inside, name):
+    """Versions of a component that another stack serves and that are newer than what one of these stacks runs on its hosts."""
+    for stack in stacks:
+        here = running(seen, [h.name for h in seen.stack(stack) if h.name in inside], name)
+        live = [h.name for h in seen.hosts if h.stack != stack and h.component(name) and h.component(name).heartbeat == LIVE]
+        yield from (v for v in running(seen, live, name)[:1] if here and versions.compare(v, here[-1]) > 0)
 
 
 def refuse_older(seen, stacks, chosen, served_before, insist):
