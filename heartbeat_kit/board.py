@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import threading
+import time
 from collections import namedtuple
 
 from . import process
@@ -20,6 +21,7 @@ SLOTS, SLOT = 256, 96                   # workers, bytes: pid, born, requests, w
 TABLE, ROW = 64, 256                    # rows a table, bytes a row
 LAYOUT = "2"                            # part of the file's name: another layout never reads this one
 VERSION = 64
+PATIENCE = 0.5              # seconds to wait for the lock of the tables
 _ROW = struct.Struct("=dqq192s40s")
 _TABLES = {"balancers": SLOTS * SLOT, "doors": SLOTS * SLOT + TABLE * ROW}
 _SIZE = SLOTS * SLOT + len(_TABLES) * TABLE * ROW
@@ -122,7 +124,8 @@ class Board:
             self.problem = None
             try:
                 self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-                fcntl.flock(self._handle, fcntl.LOCK_EX)
+                if not self._lock_file():
+                    raise OSError("another worker does not let it go")
                 try:
                     if os.fstat(self._handle).st_size < _SIZE:
                         os.posix_fallocate(self._handle, 0, _SIZE)      # a full disk is told here, and is no SIGBUS later
@@ -163,11 +166,27 @@ class Board:
             yield False
             return
         with self._changes:                         # flock excludes other processes, not the threads of this one
-            fcntl.flock(self._handle, fcntl.LOCK_EX)
+            if not self._lock_file():
+                yield False
+                return
             try:
                 yield True
             finally:
                 fcntl.flock(self._handle, fcntl.LOCK_UN)
+
+    def _lock_file(self):
+        """Take the lock that others hold for microseconds. Not for ever: a worker that was stopped while it had it must not
+        stop the others' heartbeats.
+        """
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    return False
+                time.sleep(0.001)
 
 
 def _fit(text, size):

@@ -1,10 +1,12 @@
 """The heartbeat kit: its state file, its command line, its start id."""
 
+import ast
 import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -147,6 +149,19 @@ class TestCommandLine:
     def test_a_state_that_cannot_be_stored_ends_with_4(self, tmp_path):
         done = self.run("park", "shop", "--state-dir", str(tmp_path))
         assert done.returncode == 4 and "not stored" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_kit_needs_the_standard_library_of_python_3_6_only():
+    files = list(Path(ROOT, "heartbeat_kit").rglob("*.py"))
+    imported = set()
+    for file in files:
+        tree = ast.parse(file.read_text(), feature_version=(3, 6))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.split(".")[0])
+    assert len(files) > 10 and imported <= set(sys.stdlib_module_names) - {"dataclasses", "contextvars"}
 
 
 class TestStartId:

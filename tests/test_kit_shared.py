@@ -1,5 +1,6 @@
 """What the kit's worker processes share: counts, what the balancers said, and who guessed tokens."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -100,6 +101,17 @@ class TestBoard:
             shared.update("balancers", "node-%d" % turn, lambda old, turn=turn: board.Row("node-%d" % turn, turn + 1.0, 0, "UP"))
         keys = [row.key for row in shared.rows("balancers")]
         assert len(keys) == board.TABLE and keys[0] == "node-%d" % (board.TABLE + 4) and "node-0" not in keys
+
+    def test_a_worker_stopped_with_the_lock_does_not_stop_the_others(self, shared, tmp_path, monkeypatch):
+        shared.enter()
+        with open(shared.path, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            monkeypatch.setattr(board, "PATIENCE", 0.05)
+            assert shared.rows("balancers") == []
+            shared.update("balancers", "a", lambda old: board.Row("a", 1.0, 0, "UP"))
+            assert [w.requests for w in shared.workers()] == [1]
+        shared.update("balancers", "a", lambda old: board.Row("a", 1.0, 0, "UP"))
+        assert len(shared.rows("balancers")) == 1
 
     def test_rows_written_by_many_processes_at_once_are_whole(self, shared):
         def child(name):

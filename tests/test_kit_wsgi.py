@@ -112,6 +112,10 @@ class TestWsgi:
         seen, body = self.flip(heartbeat)
         assert seen["status"].startswith("500") and b"No space left" in body[0] and b"now is standby" in body[0]
 
+    def test_a_version_that_no_header_could_hold_is_made_one_that_can(self, tmp_path):
+        odd = Heartbeat("shop", 'a"b\n\u20ac', state_dir=str(tmp_path), balancers=[], start="s")
+        assert self.call(odd.wsgi(None), "/heartbeat/detail")[0]["headers"]["ETag"] == "\"a'b ?/s\""
+
     @pytest.mark.parametrize("wrong", [{"component": "../x"}, {"component": ""}, {"after_boot": "live"}])
     def test_a_setting_that_cannot_be_meant_is_refused_at_once(self, tmp_path, wrong):
         with pytest.raises(ValueError):

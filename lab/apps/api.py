@@ -1,14 +1,16 @@
 """api: reads and writes orders in the shared database.
 
-GET /orders, POST /orders {"customer": ..., "total": ...}, GET /orders/self-test, GET /slow?s=N
+GET /orders[?newest=N], POST /orders {"customer": ..., "total": ...}, GET /orders/self-test, GET /slow?s=N
 """
 
 import json
+from urllib.parse import parse_qs
 
 from orders import Orders, Unavailable
 from pages import Pages
 
 LARGEST = 65536             # bytes of an order
+MOST = 200                  # orders listed at once
 
 
 def application(settings, version, features):
@@ -16,7 +18,11 @@ def application(settings, version, features):
     orders = Orders(settings["database"], features.shape)
 
     def listed(environ):
-        return answer(200, {"count": orders.count(), "orders": orders.newest(), "version": version})
+        wanted = parse_qs(environ.get("QUERY_STRING", "")).get("newest", ["20"])[0]
+        if not wanted.isdigit():
+            return answer(400, {"error": "newest is a number"})
+        some = orders.newest(min(int(wanted), MOST)) if int(wanted) else []
+        return answer(200, {"count": orders.count(), "orders": some, "version": version})
 
     def added(environ):
         try:

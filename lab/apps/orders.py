@@ -29,7 +29,7 @@ class Orders:
         self.url, self.shape = url, shape
         self._clients, self._room, self._rest_until = {}, threading.BoundedSemaphore(AT_ONCE), 0.0
 
-    def newest(self, count=20):
+    def newest(self, count):
         """Some orders, as dicts with id, customer, total."""
         return self._ask(lambda orders: [read(document) for document in orders.find().limit(count)])
 

@@ -46,7 +46,7 @@ class Api:
 
     def orders(self):
         """{"count", "api": its version}. Raises OSError, HTTPException, ValueError or KeyError when it gives no such answer."""
-        status, body = self._get("/orders")
+        status, body = self._get("/orders?newest=0")
         if status != 200:
             raise ValueError("it says %d" % status)
         found = json.loads(body.decode())

@@ -89,6 +89,8 @@ def test_every_answer_says_who_gave_it_and_which_version_runs(shop):
     assert "1 orders" in shop.ask("web", "/").text and "web 2.0.0-1, api 2.0.0-1" in shop.ask("web", "/").text
     assert shop.ask("api", "/orders/self-test").text.startswith("ok 2.0.0-1")
     assert json.loads(shop.ask("api", "/orders").text)["orders"][0]["customer"] == "c-1"
+    assert json.loads(shop.ask("api", "/orders?newest=0").text) == {"count": 1, "orders": [], "version": "2.0.0-1"}
+    assert shop.ask("api", "/orders?newest=all").status == 400
     assert shop.ask("api", "/orders", method="POST", body="{}").status == 400
 
 
