@@ -78,7 +78,7 @@ def facts(said, noise=""):
                 for name, s in _dict(said.get("services")).items() if isinstance(s, dict)}
     packages = {name: version if isinstance(version, str) else None for name, version in _dict(said.get("packages")).items()}
     return HostFacts(
-        boot=_text(said.get("boot")), job=_foreign(foreign) if foreign else _job(job) if job else None, services=services,
+        boot=_text(said.get("boot")), job=_foreign(foreign) if foreign else _job(job, _text(said.get("boot"))) if job else None, services=services,
         packages=packages, daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
         proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
         server_only=_flag(said.get("server_only")), exit=job.get("exit"),
@@ -237,9 +237,11 @@ def _act(shell, site, host, argv, limit, detail, stdin=None):
     return Result(host.name, "ok", detail(said), time.monotonic() - began, said)
 
 
-def _job(job):
+def _job(job, boot):
     word = job.get("state")
     state = _STATES.get(word, word)
+    if state == "reboot" and boot and job.get("boot") not in (None, boot):
+        state = "again"         # the reboot that it asked for is over: what is left to do needs another run
     if state not in _KNOWN:
         state = "lost"
     why = line(job.get("why"), 800)
