@@ -244,7 +244,7 @@ def test_a_foreign_run_is_seen_and_waiting_for_it_has_an_end(installed):
     assert seen.job.state == "locked" and seen.job.kind == "chef"
 
 
-def test_a_reboot_is_told_apart_and_its_word_outlives_it(installed):
+def test_a_reboot_is_told_apart_and_over_once_the_host_is_back(installed):
     boot = installed.look().boot
     installed.root("rm -f /var/lib/was")
     seen = installed.converge(OLD, OLD, run_list=("odd::reboot",))
@@ -254,7 +254,7 @@ def test_a_reboot_is_told_apart_and_its_word_outlives_it(installed):
         time.sleep(0.3)
         with contextlib.suppress(NoAnswer):
             seen = installed.look()
-    assert seen.boot != boot and seen.job.state == "reboot"
+    assert seen.boot != boot and seen.job.state == "again"
     assert installed.converge(OLD, OLD, run_list=("odd::reboot",)).job.state == "ok"
 
 
