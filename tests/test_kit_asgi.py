@@ -16,7 +16,8 @@ def heartbeat(tmp_path):
 
 
 def scope(kind="http", path="/", method="GET", headers=()):
-    return {"type": kind, "path": path, "method": method, "headers": list(headers), "client": ("10.0.0.7", 5), "server": ("h", 80)}
+    return {"type": kind, "path": path, "method": method, "headers": list(headers), "client": ("10.0.0.7", 5),
+            "server": ("h", 80)}
 
 
 async def call(application, given, messages=()):
@@ -64,7 +65,7 @@ def test_a_request_that_is_cut_off_is_counted_out(heartbeat):
 
 def test_a_body_that_comes_in_parts_is_one_word(heartbeat, tmp_path):
     (tmp_path / "token").write_text("t\n")
-    parts = [{"type": "http.request", "body": b"li", "more_body": True}, {"type": "http.request", "body": b"ve", "more_body": False}]
+    parts = [{"type": "http.request", "body": body, "more_body": more} for body, more in ((b"li", True), (b"ve", False))]
     put = scope(path="/heartbeat", method="PUT", headers=[(b"authorization", b"Bearer t")])
     sent = asyncio.run(call(heartbeat.asgi(None), put, parts))
     assert sent[0]["status"] == 200 and sent[1]["body"] == b"live\n"

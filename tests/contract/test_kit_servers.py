@@ -31,10 +31,16 @@ def command(server, port):
     return SERVERS[server].format(python=sys.executable, port=port).split()
 
 
-class Shop:
-    """The test application under one server, with its state file, token and balancers in a folder of its own."""
+SECOND = {"gunicorn": "-b", "uwsgi": "--http-socket", "hypercorn": "-b"}
 
-    def __init__(self, server, folder, **settings):
+
+class Shop:
+    """The test application under one server, with its state file, token and balancers in a folder of its own.
+
+    :param second: another port that it listens on.
+    """
+
+    def __init__(self, server, folder, second=None, **settings):
         self.port, self.folder = free_port(), folder
         (folder / "shop").mkdir(exist_ok=True)
         (folder / "token").write_text("correct-horse\n")
@@ -42,7 +48,8 @@ class Shop:
         kept = dict({"component": "shop", "version": "2.0.0-1", "state_dir": str(folder), "token_file": str(folder / "token"),
                      "balancers": ["127.0.0.3", "127.0.0.4 live"]}, **settings)
         self.server = server
-        self.process = Process(command(server, self.port), {"KIT_SETTINGS": json.dumps(kept), "KIT_SICK": str(self.sick)},
+        argv = command(server, self.port) + ([SECOND[server], "127.0.0.1:%d" % second] if second else [])
+        self.process = Process(argv, {"KIT_SETTINGS": json.dumps(kept), "KIT_SICK": str(self.sick)},
                                str(folder / "log"), lambda: ask(self.port).status == 200)
 
     def flip(self, word, **headers):
@@ -65,7 +72,7 @@ class Shop:
 def shop(request, tmp_path_factory):
     served = Shop(request.param, tmp_path_factory.mktemp("shop"))
     yield served
-    served.process.stop()
+    served.process.stop(signal.SIGKILL)
 
 
 def in_background(port, path):
@@ -238,7 +245,7 @@ class TestBalancers:
             assert kept.flip("live").status == 200
             assert ask(kept.port, "/", source="127.0.0.4").status == 200
         finally:
-            kept.process.stop()
+            kept.process.stop(signal.SIGKILL)
 
 
 class TestDying:
@@ -283,4 +290,17 @@ class TestPlaces:
             assert kept.flip("live").status == 403 and ask(kept.port, "/heartbeat/detail").status == 403
             assert ask(kept.port).text == "standby\n"
         finally:
-            kept.process.stop()
+            kept.process.stop(signal.SIGKILL)
+
+    @pytest.mark.parametrize("server", sorted(SECOND))
+    def test_a_second_port_can_be_the_only_one_that_flips(self, server, tmp_path):
+        private = free_port()
+        place = private if server == "uwsgi" else "127.0.0.1:%d" % private      # uWSGI tells the port alone
+        kept = Shop(server, tmp_path, private, only_on=[place])
+        try:
+            assert kept.flip("live").status == 403
+            assert kept.flip("live", Host="127.0.0.1:%d" % private).status == 403, "what a client calls it counts for nothing"
+            assert ask(private, method="PUT", body="live", headers=TOKEN).status == 200
+            assert ask(private, "/heartbeat/detail").status == 200 and ask(kept.port).text == "live\n"
+        finally:
+            kept.process.stop(signal.SIGKILL)
