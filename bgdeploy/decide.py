@@ -10,8 +10,8 @@ from bgdeploy.holds import gated, patient, timely
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, in_standby_pool, is_out, known, let_go, loose, may_serve,
                             running, sane, serves, shortfall, state, tested, too_full, unsound, untouched, wave_size)
-from bgdeploy.sentences import chef_doing, comma, doubt, lacks, names, pools, proof, reached
-from bgdeploy.sentences import leaving as leaving_why, untested as untested_why
+from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
+from bgdeploy.waits import patience, pool, trouble
 
 
 def decide(goal, seen, memory, policy, now):
@@ -39,10 +39,10 @@ def stray(q):
     for want in q.goal.wants if q.goal.kind != "back" else ():
         hosts = [h for h in q.seen.stack(want.stack) if loose(h, q.memory)]
         if hosts:
-            why = untested_why(hosts, q.memory)
+            why = up_untested(hosts, q.memory)
             if q.goal.only and (q.goal.only != "standby" or any(h not in hosts_of(q, want) for h in hosts)):
-                return Stop(why, f"invoke standby --stack {want.stack} --hosts {comma(hosts)}", tuple(h.name for h in hosts))
-            return Do("standby", want.stack, tuple(h.name for h in hosts), why, want.release, rescue=True)
+                return Stop(why, f"invoke standby --stack {want.stack} --hosts {comma(hosts)}", ids(hosts))
+            return Do("standby", want.stack, ids(hosts), why, want.release, rescue=True)
     return None
 
 
@@ -70,8 +70,8 @@ def rescue(q):
             if hosts:
                 why = f"rescue: {'; '.join(lacking)}; {names(hosts)} served before and is untouched"
                 if q.goal.only and q.goal.only != "live":
-                    return Stop(why, f"invoke live --stack {want.stack}", tuple(h.name for h in hosts))
-                return Do("live", want.stack, tuple(h.name for h in hosts), why, None, rescue=True)
+                    return Stop(why, f"invoke live --stack {want.stack}", ids(hosts))
+                return Do("live", want.stack, ids(hosts), why, None, rescue=True)
     return None
 
 
@@ -104,23 +104,13 @@ def unknown(q, want, hosts):
     return patience(q, want, silent)
 
 
-def patience(q, want, silent):
-    """Wait for hosts that are not known, as long as the policy says; past that, None."""
-    waiting = [h for h in silent if q.now < q.memory.silent.get(h.name, q.now) + q.policy.limits.host]
-    if waiting:
-        since = min(q.memory.silent.get(h.name, q.now) for h in waiting)
-        return Wait("host", want.stack, tuple(h.name for h in waiting), since, since + q.policy.limits.host,
-                    "no answer yet from " + "; ".join(doubt(h) for h in waiting))
-    return None
-
-
 def somebody(q, want, wave):
     """This run put it live and saw it live; now the same process is in standby: a person did that, and is not fought."""
     hosts = [h for h in wave if want.mode == LIVE and h.started is not None and q.memory.released.get(h.name) == h.started
              and any(c.heartbeat == STANDBY for c in h.components)]
     if hosts:
         return Stop(f"someone took {names(hosts)} out of LIVE after this run had put it live",
-                    f"invoke live --stack {want.stack} --hosts {comma(hosts)}", tuple(h.name for h in hosts))
+                    f"invoke live --stack {want.stack} --hosts {comma(hosts)}", ids(hosts))
     return None
 
 
@@ -130,7 +120,7 @@ def put_back(q, want, hosts):
     out = [h for h in sound if untouched(h, q.memory) and any(c.heartbeat == STANDBY for c in h.components)
            and q.memory.tries.get(("live", h.name, None, h.started), 0) < q.policy.tries]
     if out:
-        return Do("live", want.stack, tuple(h.name for h in out), f"{names(out)} goes live: {proof(want, out, q.memory)}")
+        return Do("live", want.stack, ids(out), f"{names(out)} goes live: {proof(want, out, q.memory)}")
     joining = [h for h in sound if any(c.heartbeat == LIVE for c in h.components) and not serves(h)]
     step = pool(q, want, joining, "LIVE", "taken on") if joining else None
     return step if isinstance(step, Wait) else None
@@ -178,10 +168,10 @@ def interlock(q, want, leaving, earlier):
             return Wait("soak", before.stack, tuple(h.name for h in q.seen.stack(before.stack)), since, since + q.policy.soak,
                         f"{before.stack} serves for {q.policy.soak:g} s before {want.stack} leaves")
         if "stack" in q.policy.gates and ("stack", want.stack) not in q.memory.approved:
-            return Ask("stack", want.stack, tuple(h.name for h in leaving), ("approve", "stop"),
+            return Ask("stack", want.stack, ids(leaving), ("approve", "stop"),
                        f"{before.stack} is live; may {want.stack} leave LIVE?")
-    return Do("standby", want.stack, tuple(h.name for h in leaving), f"{names(leaving)} leaves LIVE: {leaving_why(want, leaving, q.memory)}",
-              want.release)
+    why = f"{names(leaving)} leaves LIVE: {why_leaving(want, leaving, q.memory)}"
+    return Do("standby", want.stack, ids(leaving), why, want.release)
 
 
 def drain(q, want, wave, earlier):
@@ -193,7 +183,7 @@ def drain(q, want, wave, earlier):
             and drained(h, q.memory, q.policy, q.now) is None]
     if not full:
         return None
-    since, hosts = q.memory.waits.get(("drain", want.stack), q.now), tuple(h.name for h in full)
+    since, hosts = q.memory.waits.get(("drain", want.stack), q.now), ids(full)
     left, blind = [h for h in full if h.sessions], [h for h in full if h.sessions is None]
     counts = "; ".join(f"{h.name}: {'nothing counts them' if h.sessions is None else h.sessions}" for h in full)
     if left and q.now >= since + q.policy.limits.drain:
@@ -216,15 +206,13 @@ def converge(q, want, wave, earlier):
     if ready and room > 0:
         todo = ready[:room]
         canary = "" if proved or len(wave) == 1 else "canary: "
-        return Do("converge", want.stack, tuple(h.name for h in todo), f"{canary}{names(todo)} to {R.id}: {lacks(todo, R)}", R)
+        return Do("converge", want.stack, ids(todo), f"{canary}{names(todo)} to {R.id}: {lacks(todo, R)}", R)
     slow = [h for h in wave if h in working] or (working if ready else [])
     if slow:
-        since = q.memory.waits.get(("chef", want.stack), q.now)
+        since, doing = q.memory.waits.get(("chef", want.stack), q.now), "; ".join(f"{h.name}: {chef_doing(h)}" for h in slow)
         if q.now < since + q.policy.limits.chef:
-            return Wait("chef", want.stack, tuple(h.name for h in slow), since, since + q.policy.limits.chef,
-                        "; ".join(f"{h.name}: {chef_doing(h)}" for h in slow))
-        return Stop(f"Chef has not ended within {q.policy.limits.chef:g} s: {'; '.join(f'{h.name}: {chef_doing(h)}' for h in slow)}",
-                    "invoke resume", tuple(h.name for h in slow))
+            return Wait("chef", want.stack, ids(slow), since, since + q.policy.limits.chef, doing)
+        return Stop(f"Chef has not ended within {q.policy.limits.chef:g} s: {doing}", "invoke resume", ids(slow))
     return None
 
 
@@ -243,7 +231,9 @@ def sanity(q, want, wave, earlier):
     missing = [h for h in fresh if not in_standby_pool(h)]
     if missing:
         return pool(q, want, missing, "STANDBY", "taken on")
-    return Do("sanity", want.stack, tuple(h.name for h in fresh), f"{names(fresh)} is tested through STANDBY on {R.id}", R) if fresh else None
+    if fresh:
+        return Do("sanity", want.stack, ids(fresh), f"{names(fresh)} is tested through STANDBY on {R.id}", R)
+    return None
 
 
 def live(q, want, wave, earlier):
@@ -256,9 +246,10 @@ def live(q, want, wave, earlier):
             parts = ", ".join(f"{c.name} {state(c)}" for c in h.components if c.heartbeat == DOWN or c.sick)
             return Stop(f"{h.name} cannot go live: {parts}", f"invoke converge --stack {want.stack} --hosts {h.name}", (h.name,))
         if not may_serve(h, want.release, q.memory):
-            return Stop(f"{h.name} has not passed sanity with the processes that run now", f"invoke sanity --stack {want.stack}", (h.name,))
+            return Stop(f"{h.name} has not passed sanity with the processes that run now", f"invoke sanity --stack {want.stack}",
+                        (h.name,))
     if out:
-        return Do("live", want.stack, tuple(h.name for h in out), f"{names(out)} goes live: {proof(want, out, q.memory)}", want.release)
+        return Do("live", want.stack, ids(out), f"{names(out)} goes live: {proof(want, out, q.memory)}", want.release)
     joining = [h for h in wave if not serves(h)]
     return pool(q, want, joining, "LIVE", "taken on") if joining else None
 
@@ -274,12 +265,13 @@ def migrate(q):
     dark = [h for h in q.seen.hosts if h.reachable is not True or not h.components]
     if dark:
         return Stop(f"{q.goal.migrate} needs every host to be known: {'; '.join(doubt(h) for h in dark)}", "invoke status",
-                    tuple(h.name for h in dark))
+                    ids(dark))
     for component, least in q.goal.needs:
         for h in q.seen.hosts:
             c = h.component(component)
             if c and (c.release is None or versions.compare(c.release, least) < 0):
-                return Stop(f"{q.goal.migrate} needs {component} {least} everywhere; {h.name} runs {c.release or state(c)}", "invoke status", (h.name,))
+                return Stop(f"{q.goal.migrate} needs {component} {least} everywhere; {h.name} runs {c.release or state(c)}",
+                            "invoke status", (h.name,))
     marker = q.seen.migration
     if marker is None:
         return Stop("the database does not say whether the migration was done", "invoke migrate")
@@ -287,17 +279,19 @@ def migrate(q):
     if found == "done":
         return None
     if found == "started" and marker.get("alive") is not False:
-        return Stop(f"{q.goal.migrate} is carried out at this moment by {marker.get('by') or 'somebody'} (run {marker.get('run')})", "invoke status")
+        who = f"{marker.get('by') or 'somebody'} (run {marker.get('run')})"
+        return Stop(f"{q.goal.migrate} is carried out at this moment by {who}", "invoke status")
     if found in ("started", "failed") and marker.get("run") == q.memory.run and "migrate" not in q.memory.forgiven:
         return Stop(f"{q.goal.migrate} {found} in this run: {marker.get('detail') or 'no detail'}", "invoke migrate")
     choice = q.memory.answers.get(("migration", ""))
     if found in ("started", "failed") and not marker.get("repeatable") and choice != "repeat":
         return Ask("migration", "", (), ("repeat", "done", "stop"),
-                   f"{q.goal.migrate} was found {found} by run {marker.get('run')}: {marker.get('detail') or 'no counts'} ({command})")
+                   f"{q.goal.migrate} was found {found} by run {marker.get('run')}: {marker.get('detail') or 'no counts'} "
+                   f"({command})")
     return Do("migrate", "", (), f"{q.goal.migrate}: every host runs what it needs")
 
 
-# ---- what several rungs say
+# ---- at the end
 
 def narrowed(q, want, name, step):
     """A step by hand is the same ladder: if another step is due first, it is named and not done."""
@@ -305,25 +299,6 @@ def narrowed(q, want, name, step):
         return step
     where = f"--stack {step.stack}" + (f" --hosts {','.join(want.hosts)}" if want.hosts else "")
     return Stop(f"another step is due first: {step.why}", f"invoke {step.step} {where}", step.hosts)
-
-
-def trouble(q, want, bad):
-    why, hosts = "; ".join(bad.values()), tuple(bad)
-    if q.policy.on_failure == "ask" and q.memory.acted:
-        return Ask("failure", want.stack, hosts, ("retry", "exclude", "stop"), why)
-    return Stop(why, f"invoke resume | invoke deploy --stack {want.stack} --version VERSION | invoke rollback --stack {want.stack} | "
-                     f"invoke back --stack {want.stack}", hosts)
-
-
-def pool(q, want, hosts, balancer, verb):
-    since = q.memory.waits.get(("pool", want.stack), q.now)
-    until = since + q.policy.limits.pool
-    seen = pools(hosts, balancer)
-    if q.now < until:
-        return Wait("pool", want.stack, tuple(h.name for h in hosts), since, until, f"{balancer} has not yet {verb} {names(hosts)}: {seen}")
-    hint = "; is its check a substring?" if (balancer, verb) == ("LIVE", "let go of") else ""
-    return Stop(f"{balancer} has not {verb} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
-                f"invoke live --stack {want.stack}" if verb == "let go of" else "invoke status", tuple(h.name for h in hosts))
 
 
 def warnings(q):
@@ -351,13 +326,15 @@ def nothing_older(q, want):
     stays = {(c.name, c.release) for h in q.seen.hosts if h.stack != want.stack for c in h.components if c.serves and c.release}
     if any(a == b and versions.compare(x, y) < 0 for a, x in stays for b, y in left):
         return []
-    return [("nothing-older", f"nothing older than what {want.stack} ran serves now: invoke rollback --stack {want.stack} brings it")]
+    return [("nothing-older", f"nothing older than what {want.stack} ran serves now: "
+                              f"invoke rollback --stack {want.stack} brings it")]
 
 
 # ---- small questions
 
 def hosts_of(q, want):
-    return tuple(h for h in q.seen.stack(want.stack) if (not want.hosts or h.name in want.hosts) and h.name not in q.memory.excluded)
+    return tuple(h for h in q.seen.stack(want.stack)
+                 if (not want.hosts or h.name in want.hosts) and h.name not in q.memory.excluded)
 
 
 def failures(q, want, hosts):
@@ -382,4 +359,5 @@ def busy(q, want, h):
 def must_leave(q, want, h):
     if want.mode == STANDBY:
         return True
-    return want.release is not None and not (converged(h, want.release, q.memory) and (tested(h, want.release, q.memory) or allowed(h, q.memory)))
+    R = want.release
+    return R is not None and not (converged(h, R, q.memory) and (tested(h, R, q.memory) or allowed(h, q.memory)))

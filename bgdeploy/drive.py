@@ -131,8 +131,8 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     again = ports.look()
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
     if not same(step, second):
-        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), release=step.release.id if step.release else None,
-              started={name: seen.host(name).started for name in step.hosts}, why=f"at the second look: {second.why}")
+        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=f"at the second look: {second.why}",
+              release=step.release.id if step.release else None, started={name: seen.host(name).started for name in step.hosts})
         return None
     if interrupt.wanted:
         return None
@@ -168,7 +168,9 @@ def soaking(write, ports, waiting, step, now):
     if step.kind != "soak" or (waiting and now - waiting.hooked < HOOK_EVERY):
         return None
     refusal = hooked(write, ports, "during-soak", step)
-    return Stop(f"hook during-soak refused: {refusal}", f"invoke resume | invoke back --stack {step.stack}", step.hosts) if refusal else None
+    if refusal:
+        return Stop(f"hook during-soak refused: {refusal}", f"invoke resume | invoke back --stack {step.stack}", step.hosts)
+    return None
 
 
 def number(job, run):
@@ -199,14 +201,14 @@ def over(goal, policy, memory, waiting, step, seen):
               "passed": passed(goal, waiting.step, step)}
     if waiting.step.kind == "drain":
         ends = {h.name: drained(h, memory, policy, seen.at) for h in map(seen.host, waiting.hosts) if known(h)}
-        fields["outcomes"] = {name: end for name, end in ends.items() if end}
-        whole = len(fields["outcomes"]) == len(waiting.hosts)
-        fields["outcome"] = next((end for end in fields["outcomes"].values() if end != "drained"), "drained") if whole else "stopped"
+        fields["outcomes"] = ends = {name: end for name, end in ends.items() if end}
+        worst = next((end for end in ends.values() if end != "drained"), "drained")
+        fields["outcome"] = worst if len(fields["outcomes"]) == len(waiting.hosts) else "stopped"
     return fields
 
 
 def passed(goal, waited, step):
-    """The run got on from a wait: to an act or the end, or to a wait of a later stack. Else waits could feed each other for ever."""
+    """The run got on from a wait: to an act, the end, or a wait of a later stack. Else waits could feed each other for ever."""
     stacks = [want.stack for want in goal.wants]
     if isinstance(step, Wait) and {step.stack, waited.stack} <= set(stacks):
         return stacks.index(step.stack) > stacks.index(waited.stack)
@@ -226,7 +228,8 @@ def noted(memory, seen, policy):
 
 def same(step, second):
     """The second look asks for the same act: kind, hosts and release; never the why."""
-    return isinstance(second, Do) and (step.step, step.stack, step.hosts, step.release) == (second.step, second.stack, second.hosts, second.release)
+    return isinstance(second, Do) and (step.step, step.stack, step.hosts, step.release) == (
+        second.step, second.stack, second.hosts, second.release)
 
 
 def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None):
@@ -266,5 +269,6 @@ def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None)
     for key, text in found if isinstance(step, Done) else []:
         if not any(e["kind"] == "warned" and e["text"] == text for e in journal.events):
             journal.write("warned", key=key, text=text)
-    journal.write("ended", outcome=outcome, exit_code=code, why=why, next=list(next_commands), seen=seen.to_json() if seen else None)
+    journal.write("ended", outcome=outcome, exit_code=code, why=why, next=list(next_commands),
+                  seen=seen.to_json() if seen else None)
     return End(outcome, code, why, next_commands, step, seen, counted)

@@ -1,4 +1,4 @@
-"""From a task's checked words to a Goal. No I/O of its own; the repository is asked through a callable. No rules of the ladder."""
+"""From a task's checked words to a Goal. No I/O of its own: the repository is asked through a callable. No rules of the ladder."""
 
 from dataclasses import dataclass
 
@@ -44,7 +44,8 @@ class Known:
 
 def goal(asked, known):
     """:raises Refused: not published, older than what serves, or not clear what is meant."""
-    return {"deploy": deploy, "rollout": rollout, "rollback": rollback, "back": back, "migrate": migrate}.get(asked.task, step)(asked, known)
+    whole = {"deploy": deploy, "rollout": rollout, "rollback": rollback, "back": back, "migrate": migrate}
+    return whole.get(asked.task, step)(asked, known)
 
 
 def deploy(asked, known):
@@ -77,7 +78,8 @@ def rollback(asked, known):
                 there = "; ".join(f"{c}: {', '.join(known.available(c)[:6]) or 'none'}" for c in components(known, name))
                 raise Candidates(f"the records name no version that {name} served before; the repository has {there}",
                                  f"invoke rollback --stack {name} --version VERSION")
-            known.say(f"{name} goes back to {', '.join(f'{c} {v}' for c, v in sorted(target.items()))}, which it served last before")
+            where = ", ".join(f"{c} {v}" for c, v in sorted(target.items()))
+            known.say(f"{name} goes back to {where}, which it served last before")
             target = {**now, **target}
         refuse_migrated(known, target)
         wants.append(Want(name, LIVE, Release(tuple(sorted(target.items())), known.cookbooks)))
@@ -149,13 +151,14 @@ def refuse_migrated(known, chosen_versions):
         for component, version in chosen_versions.items():
             now = release.running(known.seen, [h.name for h in known.seen.hosts], component)
             if now and versions.compare(version, now[0]) < 0:
-                raise Refused(f"the database does not say which migrations are done, so {component} {version}, older than {now[0]}, may not come back",
-                              "invoke status")
+                raise Refused(f"the database does not say which migrations are done, so {component} {version}, older than "
+                              f"{now[0]}, may not come back", "invoke status")
         return
     for name, component, least in known.migrated:
         version = chosen_versions.get(component)
         if version and versions.compare(version, least) < 0:
-            raise Refused(f"{component} {version} is older than {least}, which the migration {name} needs, and that is done", "invoke status")
+            raise Refused(f"{component} {version} is older than {least}, which the migration {name} needs, and that is done",
+                          "invoke status")
 
 
 def left_by_chef(hosts, known):

@@ -37,7 +37,8 @@ def patient(q, step):
         same = q.memory.tries.get((step.step, name, release, host.started if host else None), 0)
         alike = sum(n for (kind, at, of, _), n in q.memory.tries.items() if (kind, at, of) == (step.step, name, release))
         if same >= q.policy.tries or alike >= 3 * q.policy.tries:
-            now = ", ".join(f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components) if host else q.seen.migration["state"]
+            now = q.seen.migration["state"] if host is None else ", ".join(
+                f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
             where = f" on {name}" if name else ""
             return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: now {now}", "invoke status",
                         (name,) if name else ())

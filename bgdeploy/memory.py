@@ -25,7 +25,8 @@ def remember(memory, event):
 
 
 def began(m, e):
-    return replace(m, run=e.get("run"), first_seen=seen_of(e.get("seen")), excluded=dict((e.get("options") or {}).get("exclude") or {}))
+    return replace(m, run=e.get("run"), first_seen=seen_of(e.get("seen")),
+                   excluded=dict((e.get("options") or {}).get("exclude") or {}))
 
 
 def seen_of(document):
@@ -134,6 +135,7 @@ def without(mapping, keys):
     return {k: v for k, v in mapping.items() if k not in keys}
 
 
-CHANGES = {"began": began, "joined": joined, "resumed": joined, "waiting": waiting, "waited": waited, "doing": doing, "dropped": tried,
+CHANGES = {"began": began, "joined": joined, "resumed": joined, "waiting": waiting, "waited": waited, "doing": doing,
+           "dropped": tried,
            "result": result, "seen_live": seen_live, "answered": answered, "forgave": forgave, "excluded": excluded,
            "untested": untested}

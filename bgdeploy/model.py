@@ -186,8 +186,8 @@ class Goal:
 
     @classmethod
     def from_json(cls, document):
-        wants = tuple(Want(w["stack"], w["mode"], Release.parse(w["release"]) if w.get("release") else None, tuple(w.get("hosts") or ()))
-                      for w in document.get("wants") or ())
+        wants = tuple(Want(w["stack"], w["mode"], Release.parse(w["release"]) if w.get("release") else None,
+                           tuple(w.get("hosts") or ())) for w in document.get("wants") or ())
         return cls(wants, document.get("migrate"), tuple(tuple(n) for n in document.get("needs") or ()), document.get("only"),
                    document.get("kind") or "deploy")
 

@@ -47,8 +47,10 @@ def events(step, seen, now):
     release = step.release.id if step.release else None
     first = {"kind": "doing", "step": step.step, "stack": step.stack, "hosts": step.hosts, "release": release, "started": started,
              "served": [h.name for h in seen.hosts if h.name in step.hosts and serves(h)], "at": now}
-    return [first] + [{"kind": "result", "step": step.step, "host": h, "outcome": "ok", "release": release, "started": started[h]}
-                      for h in step.hosts] + ([{"kind": "seen_live", "hosts": {h: started[h] for h in step.hosts}}] if step.step == "live" else [])
+    results = [{"kind": "result", "step": step.step, "host": h, "outcome": "ok", "release": release, "started": started[h]}
+               for h in step.hosts]
+    then = [{"kind": "seen_live", "hosts": {h: started[h] for h in step.hosts}}] if step.step == "live" else []
+    return [first, *results, *then]
 
 
 def predict(seen, step, run):
@@ -65,15 +67,16 @@ def host_after(host, step, run):
             if job and job.kind == "chef" and job.run == run:
                 installed = dict(pair.split("=", 1) for pair in job.release.split("@")[0].split(",") if pair)
                 return replace(host, job=job, components=tuple(
-                    replace(c, heartbeat=STANDBY, release=installed.get(c.name, c.release), installed=installed.get(c.name, c.installed),
-                            started=f"new-{host.name}-{c.name}", sick=False, sessions=0, live_pool=NO, standby_pool=MOVING)
+                    replace(c, heartbeat=STANDBY, release=installed.get(c.name, c.release),
+                            installed=installed.get(c.name, c.installed), started=f"new-{host.name}-{c.name}",
+                            sick=False, sessions=0, live_pool=NO, standby_pool=MOVING)
                     for c in host.components))
             return replace(host, job=job and replace(job, kind="chef", run="somebody"))
         return replace(host, components=tuple(settled(c, step.kind) for c in host.components))
     if step.step in (LIVE, STANDBY):
         return replace(host, components=tuple(
-            c if c.heartbeat in (DOWN, step.step) or c.sick else replace(c, heartbeat=step.step, live_pool=MOVING, standby_pool=MOVING)
-            for c in host.components))
+            c if c.heartbeat in (DOWN, step.step) or c.sick else replace(
+                c, heartbeat=step.step, live_pool=MOVING, standby_pool=MOVING) for c in host.components))
     if step.step == "converge":
         return replace(host, job=Job("chef", run, step.release.id, "running"))
     return host

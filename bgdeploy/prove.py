@@ -50,7 +50,8 @@ def runs(host, release):
 
 def our_job(host, memory):
     """The host's last Chef run is one of this run's."""
-    return host.job is not None and host.job.kind == "chef" and memory.run is not None and host.job.run.split(".")[0] == memory.run
+    return (host.job is not None and host.job.kind == "chef" and memory.run is not None
+            and host.job.run.split(".")[0] == memory.run)
 
 
 def was_live_on(host, release, memory):
@@ -132,7 +133,8 @@ def unsound(host):
     did not end ok."""
     if running(host):
         return "a Chef run goes on"
-    return f"its last Chef run ended {host.job.state}" if host.job and host.job.kind == "chef" and host.job.state != "ok" else None
+    ended_badly = host.job and host.job.kind == "chef" and host.job.state != "ok"
+    return f"its last Chef run ended {host.job.state}" if ended_badly else None
 
 
 def failed(host, release, memory):
@@ -141,7 +143,8 @@ def failed(host, release, memory):
         return None
     if host.job.state in BAD_JOBS:
         return f"Chef ended {host.job.state} on {host.name}: {last_line(host.job.tail)}"
-    if host.job.state == "ok" and not runs(host, release) and memory.converges.get(host.name, 0) - memory.spent.get(host.name, 0) > 1:
+    tries = memory.converges.get(host.name, 0) - memory.spent.get(host.name, 0)
+    if host.job.state == "ok" and not runs(host, release) and tries > 1:
         return f"Chef ended ok on {host.name}, but {'; '.join(mismatch(host, release))}"
     return None
 
@@ -151,7 +154,9 @@ def mismatch(host, release):
     for c in host.components:
         wanted = release.version(c.name)
         if c.release != wanted:
-            what = f"its service is down (installed: {c.installed or 'nothing'})" if c.heartbeat == DOWN else f"{c.release or 'an unknown version'} runs"
+            what = f"{c.release or 'an unknown version'} runs"
+            if c.heartbeat == DOWN:
+                what = f"its service is down (installed: {c.installed or 'nothing'})"
             yield f"{c.name} {wanted} was wanted and {what}"
 
 
@@ -195,7 +200,8 @@ def shortfall(seen, policy, without=(), components=None):
 
 
 def too_full(seen, policy, away, parts):
-    """Sentences: which component's remaining instances would get more requests in flight than the site allows, or nobody knows."""
+    """Sentences: which component's remaining instances would get more requests in flight than the site allows, or that nobody
+    can count them."""
     if not policy.max_in_flight:
         return []
     found = []
@@ -208,8 +214,8 @@ def too_full(seen, policy, away, parts):
             found.append(f"how many requests of {name} are in flight on {', '.join(uncounted)} is not known; "
                          f"max_in_flight is {policy.max_in_flight}")
         elif rest and load > policy.max_in_flight * len(rest):
-            found.append(f"{load} requests of {name} are in flight now, {load / len(rest):.0f} each for the {len(rest)} that remain; "
-                         f"max_in_flight is {policy.max_in_flight}")
+            found.append(f"{load} requests of {name} are in flight now, {load / len(rest):.0f} each for the {len(rest)} that "
+                         f"remain; max_in_flight is {policy.max_in_flight}")
     return found
 
 
@@ -253,7 +259,8 @@ def closed(policy, now):
         if wraps and minute < hours.end:
             day, minute = (day - 1) % 7, minute + 1440
         if day in hours.days and hours.start <= minute < hours.end + (1440 if wraps else 0):
-            return f"closed hours {hours.start // 60:02}:{hours.start % 60:02}-{hours.end // 60:02}:{hours.end % 60:02} {hours.zone}"
+            begin, end = (f"{minutes // 60:02}:{minutes % 60:02}" for minutes in (hours.start, hours.end))
+            return f"closed hours {begin}-{end} {hours.zone}"
     return None
 
 

@@ -99,7 +99,8 @@ def bad(runs):
                     failed |= blamed(e, first)
                     found.update({pair: f"it failed its sanity test in run {began.get('run')}" for pair in failed})
                 elif e.get("outcome") == "ok":
-                    found = {pair: why for pair, why in found.items() if pair in failed or pair not in Release.parse(e["release"]).versions}
+                    passed = set(Release.parse(e["release"]).versions) - failed
+                    found = {pair: why for pair, why in found.items() if pair not in passed}
         end = last(events, "ended")
         if began.get("task") == "rollback" and end and end.get("outcome") in ("done", "warned") and first:
             for want in goal_of(events).get("wants") or ():

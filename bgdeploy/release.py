@@ -22,7 +22,8 @@ def typed(pairs, available):
         match = [full for full in available[name] if versions.same_version(text, full)]
         if not match:
             there = ", ".join(available[name][:5]) or "nothing"
-            raise Refused(f"{name} {text} is not published; the repository has {there}", f"invoke publish --component {name} --version {text}")
+            raise Refused(f"{name} {text} is not published; the repository has {there}",
+                          f"invoke publish --component {name} --version {text}")
         chosen[name] = match[0]
     return chosen
 
@@ -33,8 +34,8 @@ def newest(name, available, bad, say):
         if (name, full) not in bad:
             return full
         say(f"{name} {full} is skipped: {bad[name, full]}")
-    raise Refused(f"the repository has no version of {name} that may be deployed" if available else f"the repository has no {name}",
-                  f"invoke publish --component {name} --version VERSION")
+    what = f"no version of {name} that may be deployed" if available else f"no {name}"
+    raise Refused(f"the repository has {what}", f"invoke publish --component {name} --version VERSION")
 
 
 def choose(site, seen, stacks, *, pairs=(), only=(), hosts=(), available, bad, say):
@@ -54,12 +55,13 @@ def choose(site, seen, stacks, *, pairs=(), only=(), hosts=(), available, bad, s
         if (only and name not in only) or (asked and name not in asked) or (hosts and not asked):
             there = running(seen, rest if hosts else inside, name) or running(seen, [h.name for h in seen.hosts], name)
             if len(there) > 1:
-                raise Refused(f"{name} runs in several versions ({', '.join(there)}), so which one stays is not clear", f"add {name}=VERSION to --version")
+                raise Refused(f"{name} runs in several versions ({', '.join(there)}), so which one stays is not clear",
+                              f"add {name}=VERSION to --version")
             if there:
                 chosen[name] = there[0]
                 continue
-        spread = max((v for v in served_elsewhere(seen, stacks, inside, name) if (name, v) not in bad), key=versions.key, default=None)
-        chosen[name] = spread or newest(name, available(name), bad, say)
+        spread = [v for v in served_elsewhere(seen, stacks, inside, name) if (name, v) not in bad]
+        chosen[name] = max(spread, key=versions.key) if spread else newest(name, available(name), bad, say)
     return chosen
 
 
@@ -81,8 +83,9 @@ def refuse_older(seen, stacks, chosen, served_before, insist):
         return
     for stack in stacks:
         for name, version in chosen.items():
-            live = [c.release for h in seen.stack(stack) for c in h.components if c.name == name and c.heartbeat == LIVE and c.release]
-            out = [c for h in seen.stack(stack) for c in h.components if c.name == name and c.heartbeat == STANDBY]
+            parts = [c for h in seen.stack(stack) for c in h.components if c.name == name]
+            live = [c.release for c in parts if c.heartbeat == LIVE and c.release]
+            out = [c for c in parts if c.heartbeat == STANDBY]
             last = live or ([served_before[stack][name]] if out and served_before.get(stack, {}).get(name) else [])
             newest_one = max(last, key=versions.key, default=None)
             if newest_one and versions.compare(version, newest_one) < 0:

@@ -8,8 +8,10 @@ def lacks(hosts, release):
     """What keeps the hosts from being the release: the versions that run now, or that only Chef is missing."""
     if all(runs(h, release) for h in hosts):
         jobs = {(h.job.state, h.job.release) if h.job else None for h in hosts}
-        return "the versions run already" + ("; Chef has not ended ok with these cookbooks" if jobs != {None} else "; no Chef run is known")
-    return ", ".join(sorted({f"{c.name} {c.release or state(c)}" for h in hosts for c in h.components if c.release != release.version(c.name)})) + " now"
+        what = "Chef has not ended ok with these cookbooks" if jobs != {None} else "no Chef run is known"
+        return f"the versions run already; {what}"
+    parts = {f"{c.name} {c.release or state(c)}" for h in hosts for c in h.components if c.release != release.version(c.name)}
+    return ", ".join(sorted(parts)) + " now"
 
 
 def chef_doing(h):
@@ -25,11 +27,12 @@ def doubt(h):
     """A host that is not known, and what of it is not."""
     if not h.reachable:
         return f"{h.name} (out of reach)"
-    parts = [f"{c.name} {state(c)}" for c in h.components if not c.sick and c.heartbeat != DOWN and (c.heartbeat is None or c.started is None)]
+    parts = [f"{c.name} {state(c)}" for c in h.components
+             if not c.sick and c.heartbeat != DOWN and None in (c.heartbeat, c.started)]
     return f"{h.name} ({', '.join(parts)})"
 
 
-def leaving(want, hosts, memory):
+def why_leaving(want, hosts, memory):
     """Why hosts leave LIVE."""
     if want.release is None:
         return f"{want.stack} is wanted in standby"
@@ -38,7 +41,7 @@ def leaving(want, hosts, memory):
     return f"{want.release.id} is wanted; {lacks(hosts, want.release)}"
 
 
-def untested(hosts, memory):
+def up_untested(hosts, memory):
     """Which live processes came from this run's converge and were never tested."""
     return f"{', '.join(f'{part} of {h.name}' for h in hosts for part in loose(h, memory))} came up live after Chef, untested"
 
@@ -54,13 +57,19 @@ def proof(want, hosts, memory):
 
 def pools(hosts, balancer):
     """What a balancer says of each instance that has something to say there."""
-    return "; ".join(f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
-                     + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
+    return "; ".join(
+        f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
+        + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
 
 
 def names(hosts):
     """green-1 green-2, for sentences."""
     return " ".join(h.name for h in hosts)
+
+
+def ids(hosts):
+    """The names, as steps hold them."""
+    return tuple(h.name for h in hosts)
 
 
 def comma(hosts):

@@ -75,7 +75,8 @@ def test_every_word_of_the_helper_is_one_of_the_rules_and_the_unheard_of_is_noth
     assert (job.kind, job.run, job.release, job.state) == ("chef", "r1", RELEASE.id, state)
 
 
-@pytest.mark.parametrize("began, now, state", [("b1", "b1", "reboot"), ("b1", "b2", "again"), (None, "b2", "reboot"), ("b1", None, "reboot")])
+@pytest.mark.parametrize("began, now, state", [
+    ("b1", "b1", "reboot"), ("b1", "b2", "again"), (None, "b2", "reboot"), ("b1", None, "reboot")])
 def test_a_reboot_that_chef_asked_for_is_over_once_the_host_is_up_under_another_boot_id(began, now, state):
     assert chef.facts({"boot": now, "job": _job(state="reboot", exit=35, boot=began)}).job.state == state
 

@@ -73,13 +73,13 @@ def look_argv(site, host, tail=None):
 
 def facts(said, noise=""):
     """The helper's document -> HostFacts. Pure; whatever is missing or of another kind is unknown."""
-    job, foreign = _dict(said.get("job")), _dict(said.get("foreign"))
+    job, foreign, boot = _dict(said.get("job")), _dict(said.get("foreign")), _text(said.get("boot"))
     services = {name: (_text(s.get("active")), _text(s.get("start")))
                 for name, s in _dict(said.get("services")).items() if isinstance(s, dict)}
     packages = {name: version if isinstance(version, str) else None for name, version in _dict(said.get("packages")).items()}
     return HostFacts(
-        boot=_text(said.get("boot")), job=_foreign(foreign) if foreign else _job(job, _text(said.get("boot"))) if job else None, services=services,
-        packages=packages, daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
+        boot=boot, job=_foreign(foreign) if foreign else _job(job, boot) if job else None, services=services, packages=packages,
+        daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
         proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
         server_only=_flag(said.get("server_only")), exit=job.get("exit"),
         report=job.get("report") if isinstance(job.get("report"), dict) else None,

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bgdeploy.clean import clean
 from bgdeploy.model import Result
-from bgdeploy.outside import balancer
+from bgdeploy.outside import served
 
 SLOWEST = 10.0              # seconds for one answer
 PAUSE = 0.1                 # seconds to wait after an answer that named nobody (an empty pool answers 503 at once)
@@ -55,7 +55,8 @@ class _Ledger:
     def result(self, host, seconds, limit):
         evidence = {"passed": dict(self.passed[host.name]), "others": dict(self.others), "nobody": dict(self.nobody)}
         if host.name in self.failed:
-            return Result(host.name, "failed", self.failed[host.name], seconds, {**evidence, "component": self.culprit[host.name]})
+            evidence["component"] = self.culprit[host.name]
+            return Result(host.name, "failed", self.failed[host.name], seconds, evidence)
         if self.unmet[host.name]:
             what = ", ".join(self.unmet[host.name])
             others = ", ".join(f"{name} {count}" for name, count in self.others.most_common(3)) or "nobody else"
@@ -71,13 +72,13 @@ def _until_met(site, component, nth, hosts, release, until, ledger):
     wanted, turn = component.sanity[nth], nth
     missing = {host.name for host in hosts if component.name in host.components}
     version = release.version(component.name) if release else None
-    what = f"{component.name} {wanted.path}"
+    what, names = f"{component.name} {wanted.path}", [host.name for host in site.hosts]
     while missing and time.monotonic() < until:
         node = site.standby.nodes[turn % len(site.standby.nodes)]
         turn += 1
         limit = min(SLOWEST, max(0.1, until - time.monotonic()))
-        came = balancer.request(site.standby, node, component.name, wanted.path, limit, BODY)
-        host, runs = balancer.named(came)
+        came = served.request(site.standby, node, component.name, wanted.path, limit, BODY)
+        host, runs = served.named(came, names)
         with ledger.lock:
             if host is None:
                 ledger.nobody[runs] += 1

@@ -41,7 +41,8 @@ def state(at, run, unit_active):
     report = files.read_json(folder + "/report.json")
     started = files.read_json(folder + "/started") or {}
     job = {"run": run, "release": files.read_text(folder + "/release"), "state": outcome.RUNNING, "exit": None, "why": "",
-           "boot": files.read_text(folder + "/boot_id"), "limit": started.get("limit"), "seconds": None, "out_size": _size(folder + "/out"), "report": report}
+           "boot": files.read_text(folder + "/boot_id"), "limit": started.get("limit"), "seconds": None,
+           "out_size": _size(folder + "/out"), "report": report}
     ended = files.read_text(folder + "/exit")
     if not ended and job["boot"] != boot_id(at):
         return dict(job, state=outcome.LOST, why="the host went down in the middle of it")

@@ -1,0 +1,39 @@
+"""The waits that several rungs share, and what each becomes at its limit. Pure; part of the rules."""
+
+from bgdeploy.model import Ask, Stop, Wait
+from bgdeploy.sentences import doubt, ids, names, pools
+
+
+def patience(q, want, silent):
+    """Wait for hosts that are not known, as long as the policy says; past that, None."""
+    waiting = [h for h in silent if q.now < q.memory.silent.get(h.name, q.now) + q.policy.limits.host]
+    if waiting:
+        since = min(q.memory.silent.get(h.name, q.now) for h in waiting)
+        return Wait("host", want.stack, ids(waiting), since, since + q.policy.limits.host,
+                    "no answer yet from " + "; ".join(doubt(h) for h in waiting))
+    return None
+
+
+def trouble(q, want, bad):
+    """Something failed: a person decides where the site wants that and the run has begun; else it stops."""
+    why, hosts = "; ".join(bad.values()), tuple(bad)
+    if q.policy.on_failure == "ask" and q.memory.acted:
+        return Ask("failure", want.stack, hosts, ("retry", "exclude", "stop"), why)
+    return Stop(why, f"invoke resume | invoke deploy --stack {want.stack} --version VERSION | "
+                     f"invoke rollback --stack {want.stack} | invoke back --stack {want.stack}", hosts)
+
+
+def pool(q, want, hosts, balancer, verb):
+    """Wait for a balancer, LIVE or STANDBY, to have let go of hosts or taken them on; at the limit a Stop that names who is late.
+
+    :param verb: "let go of" or "taken on".
+    """
+    since = q.memory.waits.get(("pool", want.stack), q.now)
+    until = since + q.policy.limits.pool
+    seen = pools(hosts, balancer)
+    if q.now < until:
+        return Wait("pool", want.stack, ids(hosts), since, until,
+                    f"{balancer} has not yet {verb} {names(hosts)}: {seen}")
+    hint = "; is its check a substring?" if (balancer, verb) == ("LIVE", "let go of") else ""
+    return Stop(f"{balancer} has not {verb} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
+                f"invoke live --stack {want.stack}" if verb == "let go of" else "invoke status", ids(hosts))
