@@ -54,7 +54,7 @@ class Shell:
         start = self.starts.pop(0) if len(self.starts) > 1 else self.starts[0]
         return type("Answer", (), {"exit": 0, "out": f"InvocationID={start}\n".encode(), "err": b""})()
 
-    def tunnel(self, host, address, port):
+    def tunnel(self, host, address, port, limit):
         self.tunnels.append((host.name, address, port))
         return socket.create_connection((address, port))
 

@@ -8,15 +8,12 @@ import time
 from collections import Counter
 from itertools import cycle
 
-from bgdeploy.clean import clean
-from bgdeploy.errors import Trouble
 from bgdeploy.model import MOVING, NO, YES
-from bgdeploy.outside import exchange
+from bgdeploy.outside import served
 from bgdeploy.outside.heartbeat_answer import FRESH, sessions, words_of
 
-__all__ = ["named", "pool", "request", "sessions", "silent", "strangers", "who"]
+__all__ = ["pool", "sessions", "silent", "strangers", "who"]
 
-SERVED_BY, VERSION = "x-served-by", "x-version"
 HEARD = 30.0                # seconds: a stranger silent for longer is gone (its word stays in the app until a restart)
 
 
@@ -68,30 +65,12 @@ def who(site, balancer, component, count, limit=3.0):
     component = site.component(component) if isinstance(component, str) else component
     path = component.sanity[0].path if component.sanity else "/"
     counts, until = Counter(), time.monotonic() + max(limit, count * limit / 2)
+    names = [host.name for host in site.hosts]
     for _, node in zip(range(count), cycle(balancer.nodes)):
-        counts[named(request(balancer, node, component.name, path, limit))] += 1
+        counts[served.named(served.request(balancer, node, component.name, path, limit), names)] += 1
         if time.monotonic() > until:
             break
     return counts
-
-
-def request(balancer, node, component, path, limit, cap=exchange.CAP):
-    """One GET through one node's address: the http1.Came, or a sentence (str) of what happened instead. Never raises."""
-    try:
-        return exchange.ask(node.address, balancer.port(component), path, scheme=balancer.scheme,
-                            host_header=balancer.host_header, ca_file=balancer.ca_file, limit=limit, cap=cap)
-    except exchange.Lost as lost:
-        return f"{node.name} {clean(lost.why, 200)}"
-    except Trouble as trouble:
-        return trouble.sentence
-
-
-def named(came):
-    """(host, version) that an answer names, or (None, what came instead)."""
-    if isinstance(came, str):
-        return None, came
-    host = came.headers.get(SERVED_BY)
-    return (clean(host, 80), clean(came.headers.get(VERSION, ""), 80) or None) if host else (None, f"status {came.status}")
 
 
 def _name(thing):

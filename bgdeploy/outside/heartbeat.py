@@ -19,6 +19,7 @@ from bgdeploy.site import Secret
 __all__ = ["Answer", "Witness", "flip", "read"]
 
 READ_BACK = 0.2             # seconds between two looks after a flip that did not confirm itself
+LOGIN = 5.0                 # seconds that an SSH login may take besides
 TOKEN_ENV = "BGDEPLOY_HEARTBEAT_TOKEN"
 
 
@@ -231,7 +232,7 @@ class _Way:
     def _tunnel(self, _, port):
         if self.shell is None:
             raise BadInput("via: ssh needs the SSH port, and none was given")
-        return self.shell.tunnel(self.host, "127.0.0.1", port)
+        return self.shell.tunnel(self.host, "127.0.0.1", port, limit=self.h.timeout + LOGIN)
 
     def where(self):
         by_ssh = self.h.via == "ssh"

@@ -11,6 +11,7 @@ from functools import lru_cache
 from itertools import cycle, product
 
 from bgdeploy.clean import clean
+from bgdeploy.outside import served
 from bgdeploy.outside.exchange import authority, compose, server_name, tls
 from bgdeploy.outside.http1 import Malformed, reading
 
@@ -23,6 +24,7 @@ class Stream:
 
     def __init__(self, site, balancer, name, rate, began):
         self.balancer, self.name, self.due, self._every = balancer, name, began, 1.0 / rate
+        self.names = tuple(host.name for host in site.hosts)
         self.kept, self._idle, self._addresses, self._requests, self._context = set(), {}, {}, {}, None
         parts = [c for c in site.components if balancer.port(c.name)]
         self._paths = {c.name: c.sanity[0].path if c.sanity else "/" for c in parts}
@@ -128,8 +130,8 @@ class Probe:
 
     def named(self, came):
         """(host, "COMPONENT HOST VERSION") as the answer names them, or ("", "")."""
-        host = came.headers.get("x-served-by") if came else None
-        return _named(self.component, host, came.headers.get("x-version", "")) if host else ("", "")
+        said = came.headers.get(served.SERVED_BY) if came else None
+        return _named(self.component, said, came.headers.get(served.VERSION, ""), self.stream.names) if said else ("", "")
 
     def _write(self, selector):
         trouble = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -147,8 +149,9 @@ class Probe:
 
 
 @lru_cache(maxsize=1024)
-def _named(component, host, version):
-    return clean(host, 80), clean(f"{component} {host} {version}".strip(), 160)
+def _named(component, said, version, names):
+    host = served.host(said, names)
+    return host, clean(f"{component} {host} {version}".strip(), 160)
 
 
 def what_failed(trouble):
