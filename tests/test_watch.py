@@ -166,6 +166,8 @@ def test_https_is_watched_with_the_sites_own_authority(authority):  # noqa: F811
         assert seen["failed"] == 0 and seen["requests"] > 10, seen
         seen = watched(place(server.port, rate=50.0, scheme="https", host_header="other.lab", ca_file=authority.file), 0.3)
         assert seen["failed"] == seen["requests"] > 2 and "TLS" in seen["balancers"]["live"]["failures"][0]["what"]
+        seen = watched(place(server.port, rate=50.0, scheme="https", ca_file="/no/such/file"), 0.3)
+        assert seen["failed"] == seen["requests"] > 2 and seen["watcher"]["trouble"] == ""
 
 
 def test_percentiles_are_within_two_percent_and_the_memory_of_a_long_run_is_bounded():

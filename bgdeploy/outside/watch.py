@@ -118,7 +118,7 @@ class Watch:
     def _step(self, probe):
         try:
             came = probe.step(self._selector)
-        except (OSError, ValueError, Malformed) as trouble:
+        except (OSError, ValueError, Malformed, Trouble) as trouble:
             self._end(probe, what=what_failed(trouble))
             return
         if came is not None:
