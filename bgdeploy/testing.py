@@ -30,7 +30,8 @@ def readable_throughout(path, database, documents, readers):
         for name, reader in readers.items():
             understood = _read(migration, name, reader, database, len(writes))
             assert understood == expected[name], (
-                f"{migration.name}: after {len(writes)} writes {name} understands {understood!r}, before it was {expected[name]!r}")
+                f"{migration.name}: after {len(writes)} writes {name} understands {understood!r}, "
+                f"before it was {expected[name]!r}")
     _carry_out(migration, database, look)
     assert writes, f"{migration.name}: it wrote nothing to these documents"
     _checked(migration, database)
@@ -85,7 +86,8 @@ def _read(migration, name, reader, database, writes):
     try:
         return reader(database)
     except Exception as trouble:            # whatever a reader cannot read is what is looked for here
-        raise AssertionError(f"{migration.name}: after {writes} writes {name} cannot read: {type(trouble).__name__}: {trouble}") from trouble
+        raise AssertionError(f"{migration.name}: after {writes} writes {name} cannot read: "
+                             f"{type(trouble).__name__}: {trouble}") from trouble
 
 
 def _checked(migration, database):

@@ -26,8 +26,9 @@ def described(store, base, **more):
 
 def site_of(description):
     host = Host(**description["host"]) if "host" in description else None
-    return Site(name=description.get("name", "shop"), file="shop.yml", base=description["base"], components=(), live=None, standby=None, policy=Policy(),
-                stacks=(Stack("green", (host,)),) if host else (), ssh=Ssh(**description.get("ssh", {})),
+    return Site(name=description.get("name", "shop"), file="shop.yml", base=description["base"], components=(), live=None,
+                standby=None, policy=Policy(), stacks=(Stack("green", (host,)),) if host else (),
+                ssh=Ssh(**description.get("ssh", {})),
                 store=description["store"], lock_host=host.name if host else None)
 
 

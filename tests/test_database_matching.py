@@ -14,7 +14,7 @@ from mongomock import filtering
 from lab.database_matching import quick
 
 SCALARS = some.one_of(some.integers(-3, 3), some.floats(-2, 2), some.sampled_from(["", "a", "b", "1"]), some.none(),
-                      some.sampled_from([ObjectId(b"0" * 12), datetime.datetime(2026, 1, 1), datetime.datetime(2026, 1, 2), b"a"]))
+                      some.sampled_from([ObjectId(b"0" * 12), datetime.datetime(2026, 1, 1), datetime.datetime(2027, 1, 1)]))
 VALUES = some.one_of(SCALARS, some.lists(SCALARS, max_size=3), some.dictionaries(some.sampled_from("xy"), SCALARS, max_size=2))
 FIELDS = some.sampled_from(["a", "b", "c"])
 CONDITIONS = some.one_of(
@@ -33,8 +33,10 @@ def test_what_it_says_is_what_mongomock_says(query, document):
 
 
 @pytest.mark.parametrize("query, document, said", [
-    ({"a": {"$exists": True}}, {"a": None}, True), ({"a": 1}, {"a": 1.0}, True), ({"a": 1}, {"a": True}, False), ({"a": 1}, {"a": [1]}, None),
-    ({"a": 1, "b": 2}, {"a": [1], "b": 3}, False), ({"a": {"$gt": 1}}, {"a": "text"}, False), ({}, {"a": 1}, True), ({"a": None}, {}, None),
+    ({"a": {"$exists": True}}, {"a": None}, True), ({"a": 1}, {"a": 1.0}, True), ({"a": 1}, {"a": True}, False),
+    ({"a": 1}, {"a": [1]}, None),
+    ({"a": 1, "b": 2}, {"a": [1], "b": 3}, False), ({"a": {"$gt": 1}}, {"a": "text"}, False), ({}, {"a": 1}, True),
+    ({"a": None}, {}, None),
     ({"$or": [{"a": 1}]}, {"a": 1}, None), ({"a.b": 1}, {"a": {"b": 1}}, None), ({"a": {"$regex": "x"}}, {"a": "x"}, None)])
 def test_what_is_simple_and_what_is_left_to_mongomock(query, document, said):
     look = quick(query)

@@ -24,8 +24,9 @@ SAMPLES = os.path.join(ROOT, "hooks.samples")
 def site(tmp_path):
     heartbeat = Heartbeat(token=Secret(env="OUR_ODD_NAME"))
     (tmp_path / "hooks").mkdir()
-    return SimpleNamespace(name="shop", file="shop.yml", base=str(tmp_path), hooks=str(tmp_path / "hooks"), ssh=Ssh(), store_password=None,
-                           database_password=None, components=(Component("web", "web", "web", "web", heartbeat),))
+    web = Component("web", "web", "web", "web", heartbeat)
+    return SimpleNamespace(name="shop", file="shop.yml", base=str(tmp_path), hooks=str(tmp_path / "hooks"), ssh=Ssh(),
+                           store_password=None, database_password=None, components=(web,))
 
 
 def write(site, text, name="before-live", mode=0o755):
@@ -43,7 +44,7 @@ def test_no_hook_is_absent(site):
 
 
 def test_it_gets_the_facts_an_empty_stdin_and_the_project_s_folder(site):
-    write(site, '#!/bin/sh\necho "$BGDEPLOY_ENV $BGDEPLOY_STEP $BGDEPLOY_HOSTS [$BGDEPLOY_OUTCOME] $BGDEPLOY_RUN"; pwd; wc -c; exit 0\n')
+    write(site, '#!/bin/sh\necho "$BGDEPLOY_ENV $BGDEPLOY_STEP $BGDEPLOY_HOSTS [$BGDEPLOY_OUTCOME] $BGDEPLOY_RUN"\npwd\nwc -c\n')
     ended = hooks.run(site, "before-live", FACTS)
     assert (ended.name, ended.outcome) == ("before-live", "ok")
     assert ended.detail.split("\n") == ["shop standby green-1,green-2 [] 20260101-000000-aa", site.base, "0"]
@@ -77,7 +78,8 @@ def test_past_its_limit_it_ends_with_all_that_it_started(site):
     ended = hooks.run(site, "before-live", FACTS, limit=0.5)
     assert ended.outcome == "failed" and "the limit is 0.5 s" in ended.detail and time.monotonic() - began < 10
     child = int(ended.detail.rpartition("child ")[2])
-    assert eventually(lambda: not os.path.exists(f"/proc/{child}") or " Z " in pathlib.Path(f"/proc/{child}/stat").read_text(), bool)
+    stat = pathlib.Path(f"/proc/{child}/stat")
+    assert eventually(lambda: not stat.exists() or " Z " in stat.read_text(), bool)
 
 
 def test_an_interrupted_run_does_not_wait_for_it(site):
@@ -109,7 +111,8 @@ def test_a_flood_is_capped_and_control_characters_and_secrets_are_gone(site):
 
 def test_it_does_not_see_credentials(site, monkeypatch):
     """Neither by what they are called nor by what the inventory calls them; what is meant for hooks comes through."""
-    for name in ("OUR_ODD_NAME", "BGDEPLOY_HEARTBEAT_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "CI_JOB_TOKEN", "GPG_PASSPHRASE"):
+    for name in ("OUR_ODD_NAME", "BGDEPLOY_HEARTBEAT_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "CI_JOB_TOKEN",
+                 "GPG_PASSPHRASE", "STRIPE_API_KEY"):
         monkeypatch.setenv(name, "hunter22")
     monkeypatch.setenv("BGDEPLOY_HOOK_CHAT_TOKEN_URL", "meant-for-it")
     write(site, "#!/bin/sh\nenv | grep -c hunter22\nenv | grep -c meant-for-it\necho $HOME\n")
@@ -154,7 +157,8 @@ def test_icinga_is_silenced_and_unsilenced_by_the_same_comment(site, tmp_path):
         assert int(fields[3]) - int(fields[2]) == 3600 and fields[4:8] == ["1", "0", "0", "bgdeploy"]
         assert sample(site, "unsilence-icinga", BGDEPLOY_HOOK_ICINGA_COMMANDS=pipe).outcome == "ok"
         ends = os.read(reader, 65536).decode().splitlines()
-        assert [end.split("] ")[1] for end in ends] == [f"DEL_DOWNTIME_BY_HOST_NAME;{host};;;{fields[8]}" for host in ("green-1", "green-2")]
+        assert [end.split("] ")[1] for end in ends] == [
+            f"DEL_DOWNTIME_BY_HOST_NAME;{host};;;{fields[8]}" for host in ("green-1", "green-2")]
     finally:
         os.close(reader)
 
@@ -173,7 +177,8 @@ def test_a_mail_goes_to_sendmail(site, tmp_path):
     program = tmp_path / "sendmail"
     program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/args\ncat > {tmp_path}/mail\n')
     program.chmod(0o755)
-    ended = sample(site, "mail", BGDEPLOY_HOOK_MAIL_TO="ops@example.com", BGDEPLOY_HOOK_SENDMAIL=str(program), BUILD_URL="https://ci/7")
+    ended = sample(site, "mail", BGDEPLOY_HOOK_MAIL_TO="ops@example.com", BGDEPLOY_HOOK_SENDMAIL=str(program),
+                   BUILD_URL="https://ci/7")
     assert (ended.outcome, ended.detail) == ("ok", "mail sent to ops@example.com")
     head, _, body = (tmp_path / "mail").read_text().partition("\n\n")
     assert "To: ops@example.com" in head and "Subject: [bgdeploy] rollout green on shop: started" in head

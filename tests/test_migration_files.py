@@ -9,12 +9,15 @@ GOOD = 'NAME = "m"\nNEEDS = {"web": "1:2.0~rc1", "api": "2.0.0-1"}\ndef up(datab
 
 
 @pytest.mark.parametrize("text, said", [
-    ("NAME = \n", r"a.py:1: cannot be loaded: SyntaxError"), ("import nothing_like_this\n" + GOOD, r"a.py:1: .*ModuleNotFoundError"),
+    ("NAME = \n", r"a.py:1: cannot be loaded: SyntaxError"),
+    ("import nothing_like_this\n" + GOOD, r"a.py:1: .*ModuleNotFoundError"),
     ("\n\n1 / 0\n", r"a.py:3: cannot be loaded: ZeroDivisionError"), (GOOD.replace('"m"', "5"), "NAME is missing"),
-    (GOOD.replace('"m"', '"../m"'), "NAME"), (GOOD.replace("NEEDS", "NEED"), "NEEDS is missing"), (GOOD.replace('"2.0.0-1"', "2.0"), "NEEDS"),
+    (GOOD.replace('"m"', '"../m"'), "NAME"), (GOOD.replace("NEEDS", "NEED"), "NEEDS is missing"),
+    (GOOD.replace('"2.0.0-1"', "2.0"), "NEEDS"),
     (GOOD.replace("2.0.0-1", "-1"), "a.py: NEEDS: "), (GOOD.replace("def up", "def down"), "up is missing"),
     (GOOD.replace("(database)", "()"), "up is missing or takes other"), (GOOD + "check = 5\n", "check is missing or"),
-    (GOOD + "def count(database, progress): pass\n", "count is missing or"), (GOOD + "REPEATABLE = 'yes'\n", "REPEATABLE is 'yes'")])
+    (GOOD + "def count(database, progress): pass\n", "count is missing or"),
+    (GOOD + "REPEATABLE = 'yes'\n", "REPEATABLE is 'yes'")])
 def test_a_file_that_is_no_migration(tmp_path, text, said):
     (tmp_path / "a.py").write_text(text)
     with pytest.raises(BadInput, match=said) as refused:

@@ -19,7 +19,7 @@ from bgdeploy import clean
 LIMIT = 60.0            # seconds a hook may take
 CAP = 64 * 1024         # bytes of its output that are kept; the rest is read and dropped
 GRACE = 2.0             # seconds between SIGTERM and SIGKILL; a driver that is interrupted itself has five in all
-_SECRET = re.compile(r"(?i)token|secret|passw|pwd|passphrase|credential|api_?key|access_?key|private_?key|netrc|^bgdeploy_heartbeat")
+_SECRET = re.compile(r"(?i)token|secret|passw|pwd|passphrase|credential|(?:api|access|private)_?key|netrc|^bgdeploy_heartbeat")
 _FOR_HOOKS = "BGDEPLOY_HOOK_"       # variables that a person sets for hooks, a webhook's address for instance: always passed on
 
 
@@ -57,7 +57,8 @@ def run(site, name, facts, limit=LIMIT, stop=lambda: False):
     seconds = round(time.monotonic() - began, 3)
     said = clean.clean(output, 2000).strip()
     if ended:
-        what = f"{path} was ended after {seconds:.0f} s" + (f", the limit is {limit:g} s" if ended == "late" else ": the run was interrupted")
+        why = f", the limit is {limit:g} s" if ended == "late" else ": the run was interrupted"
+        what = f"{path} was ended after {seconds:.0f} s{why}"
         return Ended(name, "failed", what + (f"; its last words: {said}" if said else ""), seconds)
     if process.returncode == 0:
         return Ended(name, "ok", said, seconds)

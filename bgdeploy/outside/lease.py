@@ -238,7 +238,7 @@ def boottime():
 
 
 def pause(seconds):
-    """Sleeps, for a span and never until a moment: libfaketime bends the latter, and time.sleep does it (measured, Python 3.11)."""
+    """Sleeps for a span, never until a moment: libfaketime bends the latter, and Python 3.11's time.sleep does it (measured)."""
     select.select([], [], [], max(0.0, seconds))
 
 

@@ -1,7 +1,7 @@
 """The lease, and a person's hold, as files on one host of the site, changed over SSH: what `lock_host` of the inventory means.
 
-One shell script of ours does it, under flock on that host, so that a change is whole or not at all whoever else is at it. Ages are
-by that host's own uptime, which nobody can set. The folder is /var/lib/bgdeploy-lease where an administrator made one, else
+One shell script of ours does it, under flock on that host, so that a change is whole or not at all whoever else is at it. Ages
+are by that host's own uptime, which nobody can set. The folder is /var/lib/bgdeploy-lease where an administrator made one, else
 .bgdeploy in the home of the SSH user: all drivers of a site must log in to one and the same place.
 """
 
@@ -17,8 +17,9 @@ from bgdeploy.site import Host
 LIMIT = 5.0             # seconds for one question; asked a second time if its answer was lost at once
 FOLDER = "/var/lib/bgdeploy-lease"
 
-# $1 verb, $2 name, then the verb's own; a holder or a hold comes on stdin. A lease file: a line `TOKEN RENEWED TTL BOOT COUNT TAKEN`
-# (times in hundredths of a second of uptime), then the holder as JSON. A stamp is TOKEN:RENEWED:COUNT, or - where nothing lies.
+# $1 verb, $2 name, $3 folder, then the verb's own; a holder or a hold comes on stdin. A lease file is a line
+# `TOKEN RENEWED TTL BOOT COUNT TAKEN` (times in hundredths of a second of uptime), then the holder as JSON.
+# A stamp is TOKEN:RENEWED:COUNT, or - where nothing lies.
 SCRIPT = r"""
 umask 077
 d=$3
@@ -39,7 +40,10 @@ write() { cat >"$1.$$" && mv -f "$1.$$" "$1" && echo yes; }
 case $v in
 look) echo "$s $up $boot"; [ ! -f "$f" ] || cat "$f" ;;
 put) if [ "$s" = "$1" ]; then { echo "$2 $up $3 $boot 0 $up"; cat; } | write "$f"; else echo no; fi ;;
-renew) if [ -n "$t" ] && [ "$t" = "$1" ]; then { echo "$t $up $2 $boot $((c + 1)) $k"; sed 1d "$f"; } | write "$f"; else echo no; fi ;;
+renew)
+    if [ -n "$t" ] && [ "$t" = "$1" ]
+    then { echo "$t $up $2 $boot $((c + 1)) $k"; sed 1d "$f"; } | write "$f"
+    else echo no; fi ;;
 drop) if [ -f "$f" ] && [ "$t" = "$1" ]; then rm -f "$f" && echo yes; else echo no; fi ;;
 hold) write "$h" ;;
 held) [ ! -f "$h" ] || cat "$h" ;;
@@ -126,11 +130,11 @@ class HostLease:
         if answer.exit == 0 and (said or verb == "held"):
             return said
         if answer.exit == 3:
-            raise Refused(f"{self._host.name}: the folder of the lock cannot be written by {self._who()}: {clean.line(said, 300)}",
+            raise Refused(f"{self._host.name}: {self._who()} cannot write the folder of the lock: {clean.line(said, 300)}",
                           f"give it to that user, or make {FOLDER} on {self._host.name} for the group of all who deploy")
         if answer.exit == 4:
-            raise NoAnswer(f"{self._host.name}: somebody has been in the middle of changing the lock for 3 s; fuser {clean.line(said, 200)} "
-                           f"there names him")
+            raise NoAnswer(f"{self._host.name}: somebody has been in the middle of changing the lock for 3 s; "
+                           f"fuser {clean.line(said, 200)} there names him")
         if answer.exit == 5:
             raise Refused(f"{self._host.name}: has no flock, which the lock needs", f"install util-linux on {self._host.name}")
         raise NoAnswer(f"{self._host.name}: the lock could not be changed there (exit {answer.exit}): "

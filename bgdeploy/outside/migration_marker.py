@@ -55,9 +55,10 @@ class Marker:
         seen = self._seen
         carry_on = self._migration.repeatable and self._choice is None
         if seen is not None and not carry_on and self._choice != "repeat":
-            raise Refused(f"{self._migration.name} was found {told(seen)}", f"invoke answer --run {self._run} --choice repeat|done|stop")
+            raise Refused(f"{self._migration.name} was found {told(seen)}",
+                          f"invoke answer --run {self._run} --choice repeat|done|stop")
         start = {"state": "started", "token": token, "holder": json.dumps(holder, default=str), "ttl": ttl, "run": self._run,
-                 "by": holder.get("who"), "needs": [list(pair) for pair in self._migration.needs], "repeatable": self._migration.repeatable, "detail": ""}
+                 "by": holder.get("who"), "needs": self._needs(), "repeatable": self._migration.repeatable, "detail": ""}
         if not (seen and carry_on):
             start.update(steps=[], documents=0, total=None, seconds=0.0)
         change = {"$set": start, "$currentDate": {"taken": True, "renewed": True}}
@@ -85,7 +86,8 @@ class Marker:
         change = {"$set": {**values, "state": state}, "$currentDate": {"renewed": True}}
         if self._do(lambda markers: markers.update_one(self._claim(token), change)).matched_count:
             return True
-        return self._do(lambda markers: markers.find_one({"_id": self._migration.name, "token": token, "state": state})) is not None
+        query = {"_id": self._migration.name, "token": token, "state": state}
+        return self._do(lambda markers: markers.find_one(query)) is not None        # the first answer may have been lost
 
     def mark(self, run, by):
         """Writes that it is done, on a person's word.
@@ -96,7 +98,7 @@ class Marker:
         current = slip(found, self._mongo.now()) if found and found.get("state") == "started" else None
         if current and not lease.dead(current.holder) and current.quiet is not None and current.quiet <= current.ttl:
             raise Refused(f"{self._migration.name} is being carried out by {lease.person(current)}", "invoke status")
-        change = {"$set": {"state": "done", "token": "", "run": run, "by": by, "needs": [list(pair) for pair in self._migration.needs],
+        change = {"$set": {"state": "done", "token": "", "run": run, "by": by, "needs": self._needs(),
                            "detail": f"marked as done by {by}"}, "$currentDate": {"renewed": True}}
         query = {"_id": self._migration.name, **({"token": found.get("token")} if found else {"state": "done"})}
         try:
@@ -113,6 +115,9 @@ class Marker:
     def _ours(self, token):
         return self._do(lambda markers: markers.find_one(self._claim(token))) is not None
 
+    def _needs(self):
+        return [list(pair) for pair in self._migration.needs]       # names of components may hold dots, which keys may not
+
     def _claim(self, token):
         return {"_id": self._migration.name, "token": token, "state": "started"}
 
@@ -127,7 +132,8 @@ def slip(document, now):
         holder = json.loads(document.get("holder") or "{}")
     except ValueError:
         holder = {}
-    return lease.Slip(document.get("token") or "", holder, document.get("ttl") or lease.TTL, document.get("renewed"), quiet, age, sure=False)
+    ttl = document.get("ttl") or lease.TTL
+    return lease.Slip(document.get("token") or "", holder, ttl, document.get("renewed"), quiet, age, sure=False)
 
 
 def told(document):
@@ -136,7 +142,8 @@ def told(document):
     text = f"{document.get('state')} by run {clean.line(document.get('run') or '?', 100)}"
     if document.get("renewed"):
         text += f" on {document['renewed']:%Y-%m-%d %H:%M:%S}Z"
-    text += f", {done:,} documents done" if total is None else f", {done:,} of {total:,} documents done, {max(0, total - done):,} left"
+    text += f", {done:,} documents done" if total is None else f", {done:,} of {total:,} documents done"
+    text += f", {max(0, total - done):,} left" if total is not None else ""
     return text + (f": {clean.line(document['detail'], 500)}" if document.get("detail") else "")
 
 

@@ -7,6 +7,7 @@ find and update_one is counted, interrupted and fenced off as well as one that u
 import time
 
 import bson
+from bson.int64 import Int64
 from pymongo import ReplaceOne, UpdateOne, errors
 from pymongo.collection import Collection
 from pymongo.database import Database
@@ -40,7 +41,8 @@ class Progress:
     :param repeatable: the migration's own word. :param wrote: called after each write (for tests of a site's migrations).
     """
 
-    def __init__(self, keep, mine, stop=lambda: False, say=lambda sentence: None, earlier=None, repeatable=False, wrote=lambda: None):
+    def __init__(self, keep, mine, stop=lambda: False, say=lambda sentence: None, earlier=None, repeatable=False,
+                 wrote=lambda: None):
         earlier = earlier or {}
         self._keep, self._mine, self._stop, self._say, self._wrote = keep, mine, stop, say, wrote
         self._repeatable, self._calls = repeatable, 0
@@ -74,8 +76,7 @@ class Progress:
         _one_kind_of_id(collection, query)
         began, changed = time.monotonic(), 0
         while True:
-            rest = query if step["last"] is None else (
-                {**query, "_id": {"$gt": step["last"]}} if "_id" not in query else {"$and": [query, {"_id": {"$gt": step["last"]}}]})
+            rest = query if step["last"] is None else _with_id(query, {"$gt": step["last"]})
             if self._guessing and changed == 0:
                 self.total = self.documents + self._again(lambda: collection.count_documents(rest))
             found = self._again(lambda: list(collection.find(rest).sort("_id", 1).limit(size)))
@@ -131,7 +132,8 @@ class Progress:
     def sentence(self):
         """'4,000 of 20,000 documents, 900 a second, about 18 s left'"""
         rate = (self.documents - self._first) / max(0.001, self.seconds - self._earlier)
-        text = f"{self.documents:,}" + (f" of {self.total:,}" if self.total is not None else "") + f" documents, {rate:,.0f} a second"
+        total = f" of {self.total:,}" if self.total is not None else ""
+        text = f"{self.documents:,}{total} documents, {rate:,.0f} a second"
         left = (self.total or 0) - self.documents
         return text + (f", about {left / rate:,.0f} s left" if rate and left > 0 else "")
 
@@ -149,7 +151,7 @@ class Progress:
 
     def _one(self, collection, query, identity, change):
         for _ in range(ROUNDS):
-            document = collection.find_one({**query, "_id": identity} if "_id" not in query else {"$and": [query, {"_id": identity}]})
+            document = collection.find_one(_with_id(query, identity))
             write = _write(document, change(document)) if document else None
             if not write:
                 return 0                    # gone, changed already, or nothing to change any more
@@ -243,11 +245,17 @@ def _too_large(collection, name, args, options, trouble):
         return TooLarge(f"{collection.name}: the new document {first.get('_id')!r} is {len(bson.encode(first)):,} bytes, "
                         f"MongoDB takes {LIMIT:,}")
     if not isinstance(first, dict):
-        return TooLarge(f"{collection.name}: one of {len(first)} documents would be over {LIMIT:,} bytes, which is all that MongoDB takes")
+        return TooLarge(f"{collection.name}: one of {len(first)} documents would be over the {LIMIT:,} bytes that MongoDB takes")
     found = collection.find_one(first) or {}
     change = args[1] if len(args) > 1 else options.get("update", options.get("replacement"))
     size = len(bson.encode({"change": change})) + (len(bson.encode(found)) if "update" in name else 0)
-    return TooLarge(f"{collection.name}: document {found.get('_id', first.get('_id'))!r} would be about {size:,} bytes, MongoDB takes {LIMIT:,}")
+    return TooLarge(f"{collection.name}: document {found.get('_id', first.get('_id'))!r} would be about {size:,} bytes, "
+                    f"MongoDB takes {LIMIT:,}")
+
+
+def _with_id(query, identity):
+    """The query, narrowed to an _id or to a range of them; quick where the query itself does not ask about _id."""
+    return {**query, "_id": identity} if "_id" not in query else {"$and": [query, {"_id": identity}]}
 
 
 def _write(document, after):
@@ -275,8 +283,7 @@ def _one_kind_of_id(collection, query):
     first, last = (next(iter(collection.find(query, {"_id": 1}).sort("_id", order).limit(1)), None) for order in (1, -1))
     if first is None:
         return
-    kinds = {"a number" if isinstance(one["_id"], (int, float)) and not isinstance(one["_id"], bool) else type(one["_id"]).__name__
-             for one in (first, last)}
+    kinds = {"a number" if type(one["_id"]) in (int, float, Int64) else type(one["_id"]).__name__ for one in (first, last)}
     if len(kinds) > 1:
         raise ValueError(f"{collection.name}: the _id values are of several kinds ({', '.join(sorted(kinds))}); "
                          f"select one kind in the query of each call of batches")

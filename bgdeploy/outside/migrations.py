@@ -72,7 +72,7 @@ def load(path):
     try:
         spec.loader.exec_module(module)
     except Exception as trouble:            # whatever a site's file does wrong is that file's fault, not ours
-        raise BadInput(f"{path}{_line_in(path, trouble)}: cannot be loaded: {type(trouble).__name__}: {clean.line(trouble, 300)}") from None
+        raise BadInput(f"{path}{_line_in(path, trouble)}: cannot be loaded: {_words(trouble)}") from None
     finally:
         sys.dont_write_bytecode = before
     name, needs, repeatable = (getattr(module, key, None) for key in ("NAME", "NEEDS", "REPEATABLE"))
@@ -189,7 +189,8 @@ class Migrations:
             except Halted as halted:
                 outcome, trouble = ("unknown" if halted.lost else "failed"), str(halted)
             except (errors.AutoReconnect, NoAnswer) as lost:
-                outcome, trouble = "failed", f"the database was lost; its last write may have been carried out: {clean.line(lost, 200)}"
+                outcome = "failed"
+                trouble = f"the database was lost, its last write may have been carried out: {clean.line(lost, 200)}"
             except BaseException as ended:          # a signal's exception, say: the marker must not claim that it goes on
                 self._end(marker, claim, migration, progress, "failed", f"ended by {type(ended).__name__}")
                 raise
@@ -206,7 +207,7 @@ class Migrations:
 
     def _data(self):
         """The connection for the documents themselves: patient enough for an index to be built."""
-        return Mongo(self._site.database, self._site.database_password, "database", default=self._site.name, socketTimeoutMS=60000)
+        return Mongo(self._site.database, self._site.database_password, "database", self._site.name, socketTimeoutMS=60000)
 
     def _carry_out(self, migration, data, progress):
         """None, or a sentence on what went wrong."""
@@ -222,19 +223,21 @@ class Migrations:
         except TooLarge as large:
             return str(large)
         except Exception as trouble:        # the site's own code; where it broke is in the sentence
-            return f"{os.path.basename(migration.file)}{_line_in(migration.file, trouble)}: {type(trouble).__name__}: {clean.line(trouble, 300)}"
+            return f"{os.path.basename(migration.file)}{_line_in(migration.file, trouble)}: {_words(trouble)}"
         return None if said is None or said is True else f"its check says: {clean.line(said or 'not right', 300)}"
 
     def _end(self, marker, claim, migration, progress, outcome, trouble, seconds=0.0):
         counts = {"documents": progress.documents, "total": progress.total, "seconds": round(progress.seconds, 1)}
         what = f"{progress.documents:,} documents" + (f" of {progress.total:,}" if progress.total is not None else "")
         left = f"; {max(0, progress.total - progress.documents):,} are not" if progress.total is not None else ""
-        detail = f"{what} in {lease.spoken(seconds)}" if outcome == "ok" else f"{trouble}; {progress.documents:,} documents are done{left}"
+        well = outcome == "ok"
+        detail = f"{what} in {lease.spoken(seconds)}" if well else f"{trouble}; {progress.documents:,} documents are done{left}"
         if outcome != "unknown":
             try:
-                ended = marker.finish(claim.token, "done" if outcome == "ok" else "failed", {**counts, "detail": "" if outcome == "ok" else trouble})
+                ended = marker.finish(claim.token, "done" if well else "failed", {**counts, "detail": "" if well else trouble})
             except NoAnswer as silent:
-                return Result("", "unknown", f"{migration.name}: {detail}; and its end could not be recorded: {silent.sentence}", seconds, counts)
+                detail = f"{migration.name}: {detail}; and its end could not be recorded: {silent.sentence}"
+                return Result("", "unknown", detail, round(seconds, 3), counts)
             if not ended:
                 outcome, detail = "unknown", f"the claim was lost to somebody else before its end was recorded; {detail}"
         return Result("", outcome, f"{migration.name}: {detail}", round(seconds, 3), counts)
@@ -246,8 +249,7 @@ class Migrations:
         except errors.PyMongoError as trouble:
             raise data.silent(trouble) from None
         except Exception as trouble:        # the site's own code
-            raise BadInput(f"{migration.file}{_line_in(migration.file, trouble)}: {function}: {type(trouble).__name__}: "
-                           f"{clean.line(trouble, 300)}") from None
+            raise BadInput(f"{migration.file}{_line_in(migration.file, trouble)}: {function}: {_words(trouble)}") from None
         finally:
             data.close()
 
@@ -283,6 +285,11 @@ def _callable(path, module, name, most):
     signature = "database, progress" if name == "up" else "database"
     if not callable(function) or not 1 <= len(inspect.signature(function).parameters) <= most:
         raise BadInput(f"{path}: {name} is missing or takes other arguments; write def {name}({signature}):")
+
+
+def _words(trouble):
+    """An exception of a site's own code, with its kind, which often says more than its text."""
+    return f"{type(trouble).__name__}: {clean.line(trouble, 300)}"
 
 
 def _line_in(path, trouble):

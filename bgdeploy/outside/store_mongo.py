@@ -149,7 +149,7 @@ def _do(mongo, collection, call):
         return mongo.ask(lambda database: call(database[collection]))
     except errors.DuplicateKeyError:
         raise
-    except (errors.PyMongoError, errors.InvalidDocument) as e:      # a too large document is not the former when the client sees it
+    except (errors.PyMongoError, errors.InvalidDocument) as e:      # the latter: the client itself finds a document too large
         if too_large(e):
             raise Failed(f"the store at {mongo.where} cannot hold it: the document is over 16 MiB") from None
         raise NoAnswer(mongo.silent(e).sentence.replace("does not answer", "answers with an error")) from None

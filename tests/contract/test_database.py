@@ -1,4 +1,4 @@
-"""What bgdeploy and the lab's applications ask of a MongoDB: documents, updates, findAndModify, indexes, bulk writes, collections.
+"""What bgdeploy and the lab's applications ask of a MongoDB: documents, updates, findAndModify, indexes, bulk writes.
 
 Checked against whichever serves, see tests/databases.py; what breaks or restarts a server is in test_database_faults.py.
 """
@@ -51,7 +51,8 @@ def test_sort_skip_limit_and_projection(db):
 
 
 @pytest.mark.parametrize("query, number", [
-    ({"_id": {"$gt": 10, "$lte": 20}}, 10), ({"_id": {"$gte": 95}}, 5), ({"_id": {"$lt": 0}}, 0), ({"_id": {"$in": [1, 2, 200]}}, 2),
+    ({"_id": {"$gt": 10, "$lte": 20}}, 10), ({"_id": {"$gte": 95}}, 5), ({"_id": {"$lt": 0}}, 0),
+    ({"_id": {"$in": [1, 2, 200]}}, 2),
     ({"_id": {"$ne": 5}}, 99), ({"x": {"$in": [3, 4]}}, 20), ({"x": {"$nin": [3]}}, 90), ({"$or": [{"x": 1}, {"_id": 2}]}, 11),
     ({"$and": [{"x": 1}, {"_id": {"$lt": 50}}]}, 5), ({"name": {"$exists": True}}, 50), ({"name": {"$regex": "^n1"}}, 6),
     ({"name": None}, 50), ({"tags": "t3"}, 10), ({"deep.n": {"$gte": 98}}, 2), ({"x": {"$not": {"$gt": 0}}}, 10),
@@ -77,7 +78,8 @@ def test_counts(db):
 def test_update_operators(db):
     db.a.insert_one({"_id": 1, "x": 3, "l": [5], "gone": 1, "low": 5, "high": 5, "factor": 3})
     result = db.a.update_one({"x": 3}, {
-        "$set": {"n.m": 5}, "$inc": {"x": 1000, "new": 1}, "$push": {"l": {"$each": [1, 2]}}, "$unset": {"gone": 1}, "$min": {"low": 2},
+        "$set": {"n.m": 5}, "$inc": {"x": 1000, "new": 1}, "$push": {"l": {"$each": [1, 2]}}, "$unset": {"gone": 1},
+        "$min": {"low": 2},
         "$max": {"high": 9}, "$mul": {"factor": 7}, "$addToSet": {"s": "a"}})
     assert (result.matched_count, result.modified_count, result.upserted_id) == (1, 1, None)
     assert db.a.find_one() == {"_id": 1, "x": 1003, "l": [5, 1, 2], "low": 2, "high": 9, "factor": 21, "n": {"m": 5}, "new": 1,
@@ -156,7 +158,8 @@ def test_a_document_cannot_grow_over_16_mib(db):
 
 def test_find_and_modify(db):
     db.q.insert_many([{"_id": n, "p": n % 5, "state": "new"} for n in range(20)])
-    taken = db.q.find_one_and_update({"state": "new"}, {"$set": {"state": "taken"}}, sort=[("p", -1), ("_id", 1)], return_document=AFTER)
+    order = [("p", -1), ("_id", 1)]
+    taken = db.q.find_one_and_update({"state": "new"}, {"$set": {"state": "taken"}}, sort=order, return_document=AFTER)
     assert taken == {"_id": 4, "p": 4, "state": "taken"}
     assert db.q.find_one_and_update({"_id": 4}, {"$set": {"state": "x"}}, return_document=BEFORE)["state"] == "taken"
     assert db.q.find_one_and_update({"_id": 99}, {"$set": {"a": 1}}, upsert=True, return_document=AFTER) == {"_id": 99, "a": 1}
@@ -164,7 +167,8 @@ def test_find_and_modify(db):
     assert db.q.find_one_and_update({"_id": "no"}, {"$set": {"a": 1}}) is None
     assert db.q.find_one_and_delete({"_id": 99}, projection={"a": 1}) == {"_id": 99, "a": 1}
     assert db.q.find_one_and_replace({"_id": 100}, {"z": 1}, return_document=AFTER) == {"_id": 100, "z": 1}
-    assert db.q.find_one_and_update({"_id": 3}, {"$inc": {"p": 1}}, projection={"_id": 0, "p": 1}, return_document=AFTER) == {"p": 4}
+    only = {"_id": 0, "p": 1}
+    assert db.q.find_one_and_update({"_id": 3}, {"$inc": {"p": 1}}, projection=only, return_document=AFTER) == {"p": 4}
 
 
 def test_an_upsert_that_does_not_match_is_a_duplicate(db):

@@ -59,7 +59,8 @@ def test_it_says_what_it_is(client, own):
 
 def test_junk_on_the_wire_ends_that_connection_only(client, own):
     truncated = b"\xff\0\0\0" + b"\0" * 8 + b"\xdd\7\0\0" + b"\0" * 20
-    for junk in (b"GET / HTTP/1.0\r\n\r\n", os.urandom(200), b"\x24\0\0\0" + b"\0" * 8 + b"\xdd\7\0\0" + os.urandom(20), truncated,
+    for junk in (b"GET / HTTP/1.0\r\n\r\n", os.urandom(200), truncated,
+                 b"\x24\0\0\0" + b"\0" * 8 + b"\xdd\7\0\0" + os.urandom(20),
                  b"\x15\0\0\0" + b"\0" * 8 + b"\xdd\7\0\0" + b"\0" * 5):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", own.port), timeout=2) as wire:
             wire.sendall(junk)
@@ -80,7 +81,8 @@ def test_eight_clients_at_once_see_one_order(client, db):
             own = mine[db.name]
             for _ in range(25):
                 own.counters.update_one({"_id": "n"}, {"$inc": {"v": 1}})
-                claimed.append(own.jobs.find_one_and_update({"taken": None}, {"$set": {"taken": number}}, sort=[("_id", 1)])["_id"])
+                mine_now = own.jobs.find_one_and_update({"taken": None}, {"$set": {"taken": number}}, sort=[("_id", 1)])
+                claimed.append(mine_now["_id"])
             try:
                 own.race.insert_one({"_id": "one"})
                 winners.append(number)

@@ -9,7 +9,8 @@ from bgdeploy.testing import readable_throughout
 from tests.databases import client, db, server         # noqa: F401 (fixtures)
 from tests.serving import ROOT
 
-ORDERS = {"orders": [{"_id": n, "customer_name": f"c{n}", "total": n} for n in range(7)] + [{"_id": 7, "customer": {"name": "c7"}}]}
+OLD = [{"_id": n, "customer_name": f"c{n}", "total": n} for n in range(7)]
+ORDERS = {"orders": [*OLD, {"_id": 7, "customer": {"name": "c7"}}]}
 SAMPLE = os.path.join(ROOT, "migrations", "orders_customer.py")
 
 
@@ -34,7 +35,7 @@ def test_the_lab_s_migration_is_readable_throughout_by_the_lab_s_code(db, code):
 
 
 def test_code_that_cannot_read_the_new_shape_is_found_at_the_first_write(db, code):
-    only_old = {"orders": ORDERS["orders"][:7]}
+    only_old = {"orders": OLD}
     with pytest.raises(AssertionError, match="orders-customer: after 1 writes 1.0.0 cannot read: KeyError"):
         readable_throughout(SAMPLE, db, only_old, {"1.0.0": flat, "2.0.0": code})
 

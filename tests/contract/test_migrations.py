@@ -64,8 +64,9 @@ class Other:
                 "sys.stdin.readline()\n"
                 f"try: print(ours.run(ours.named('m'), sys.argv[1], 'other', {choice!r}, ttl={ttl}).outcome)\n"
                 "except Trouble as e: print(type(e).__name__, e)\n")
-        self.process = subprocess.Popen([sys.executable, "-c", text, f"run-{os.urandom(2).hex()}"], cwd=ROOT, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ROOT})
+        argv = [sys.executable, "-c", text, f"run-{os.urandom(2).hex()}"]
+        self.process = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, "PYTHONPATH": ROOT})
 
     def go(self):
         self.process.stdin.write("\n")
@@ -203,7 +204,8 @@ def test_a_document_over_16_mib_in_a_batch_is_named(site, db, repeatable):
     """The server says no here: neither the document nor the change is too large by itself."""
     ours, migration = write(site, HEAD + f"""REPEATABLE = {repeatable}
 def up(database, progress):
-    progress.batches(database.orders, {{"more": None}}, lambda d: {{"$set": {{"more": "x" * (9_000_000 if d["_id"] == 25 else 1)}}}}, size=10)
+    grown = lambda d: {{"$set": {{"more": "x" * (9_000_000 if d["_id"] == 25 else 1)}}}}
+    progress.batches(database.orders, {{"more": None}}, grown, size=10)
 """)
     orders(db, 40)
     db.orders.update_one({"_id": 25}, {"$set": {"blob": "x" * 9_000_000}})
@@ -225,7 +227,8 @@ def test_what_others_change_meanwhile_is_not_lost(site, db):
         while not stop.is_set():
             n += 1
             at = n % 300 + 1
-            if db.orders.update_one({"_id": at, "customer_name": {"$exists": True}}, {"$set": {"customer_name": f"r{n}"}}).matched_count:
+            query = {"_id": at, "customer_name": {"$exists": True}}
+            if db.orders.update_one(query, {"$set": {"customer_name": f"r{n}"}}).matched_count:
                 last[at] = f"r{n}"
     thread = threading.Thread(target=rename)
     thread.start()
@@ -338,8 +341,8 @@ def test_a_database_that_dies_in_the_middle_is_unknown_and_carried_on_later(tmp_
         folder = tmp_path / "migrations"
         folder.mkdir()
         (folder / "m.py").write_text(BATCHES.replace("RATE", "500"))
-        ours = migrations.Migrations(SimpleNamespace(name="shop", file="shop.yml", database=f"{own.uri}/shop", database_password=None,
-                                                     migrations=str(folder)))
+        ours = migrations.Migrations(SimpleNamespace(name="shop", file="shop.yml", database=f"{own.uri}/shop",
+                                                     database_password=None, migrations=str(folder)))
         with own.client() as client:
             orders(client.shop, 600)
         results = []

@@ -212,7 +212,7 @@ def test_drivers_whose_clocks_differ_never_steal_and_never_wait_for_ever(store, 
     On files libfaketime may bend every clock that it can; the drivers of databases and of Paramiko only live without that.
     """
     if "host" in description:
-        pytest.skip("libfaketime breaks the waits of Paramiko and subprocess; a lock host's ages are by its uptime, without any clock")
+        pytest.skip("libfaketime breaks the waits of Paramiko and subprocess; a lock host's ages are by its uptime alone")
     faketime = ["faketime", *(() if description["store"].startswith("file:") else ["--exclude-monotonic"]), "-f", shift]
     with Driver(description, ttl=4, who="elsewhen", before=faketime) as other:
         assert other.answer() == "ready" and other.say("take") == "taken" and other.say("keep") == "kept"

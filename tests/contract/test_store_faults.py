@@ -156,7 +156,8 @@ def test_the_address_is_checked_and_the_password_shown_nowhere(tmp_path, monkeyp
             opened(described(address, tmp_path)).holder()
         assert "Traceback" not in trouble.value.sentence
     port = free_port()
-    site = site_of(described(f"mongodb://ann@127.0.0.1:{port},127.0.0.1:{free_port()}/x?replicaSet=rs0&authSource=admin", tmp_path))
+    address = f"mongodb://ann@127.0.0.1:{port},127.0.0.1:{free_port()}/x?replicaSet=rs0&authSource=admin"
+    site = site_of(described(address, tmp_path))
     monkeypatch.setenv("STORE_PW", "hunter22")
     store = open_store(replace(site, store_password=Secret(env="STORE_PW")))
     trouble = soon(store.holder)

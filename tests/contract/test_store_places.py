@@ -1,4 +1,4 @@
-"""What the store does when its folder, or the files on its lock host, are somebody else's, full, half written, or from before a restart."""
+"""What the store does when its folder, or that on its lock host, is somebody else's, full, half written, or of another boot."""
 
 import json
 import os
@@ -64,7 +64,8 @@ def test_files_are_for_their_owner_whatever_the_umask(tmp_path):
             store.append("r1", {"n": 1})
             store.remember("k", 1)
             for path in (base / "store").rglob("*"):
-                assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600 & ~(umask if path.name == "guard" else 0))
+                wanted = 0o700 if path.is_dir() else 0o600 & ~umask if path.name == "guard" else 0o600
+                assert stat.S_IMODE(path.stat().st_mode) == wanted
             lease.release()
     finally:
         os.umask(before)
@@ -79,8 +80,8 @@ def test_a_folder_of_somebody_else_is_refused_before_anything(tmp_path):
     text = ("import os, sys; os.setgid(%d); os.setuid(%d)\n"
             "from tests.stores import opened, described\nfrom bgdeploy.errors import Refused\n"
             "try: opened(described(*sys.argv[1:]))\nexcept Refused as e: print(e.exit_code, e)") % (nobody.pw_gid, nobody.pw_uid)
-    done = subprocess.run([sys.executable, "-c", "import tests.stores\n" + text, f"file:{tmp_path}/store", str(tmp_path)], cwd=ROOT,
-                          capture_output=True, text=True, timeout=60)
+    argv = [sys.executable, "-c", "import tests.stores\n" + text, f"file:{tmp_path}/store", str(tmp_path)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.startswith("3 ") and f"{tmp_path}/store" in done.stdout, done.stderr
     assert "belongs to root (mode 0700)" in done.stdout and "BGDEPLOY_STATE" in done.stdout
 
@@ -209,7 +210,8 @@ def test_a_lock_host_s_files_are_private_and_in_the_user_s_home(remote):
 def test_a_lock_host_that_was_restarted_is_watched_not_believed(remote):
     remote.take({"who": "ann"}, ttl=1.0)
     name = remote.place._site
-    shell(remote, f"cd ~/.bgdeploy && sed -i '1s/[^ ]*/another/4' {name}.lease && sed -i 's/\"boot\": \"[^\"]*\"/\"boot\": \"b\"/' {name}.lease")
+    edits = "-e '1s/[^ ]*/another/4' -e 's/\"boot\": \"[^\"]*\"/\"boot\": \"b\"/'"
+    shell(remote, f"cd ~/.bgdeploy && sed -i {edits} {name}.lease")
     assert remote.holder()["expired"] is None
     said = []
     remote.take({"who": "bob"}, say=said.append).release()
