@@ -2,39 +2,37 @@
 
 import json
 import os
-import queue
-import signal
 import sys
-import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from bgdeploy import check, goals, records, report
 from bgdeploy.acts import Acts
 from bgdeploy.drive import Interrupt, Ports, drive
 from bgdeploy.errors import NoAnswer, Refused
+from bgdeploy.interruption import catching, interruptible
 from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.memory import fold
-from bgdeploy.model import Goal, Result
+from bgdeploy.model import Goal
 from bgdeploy.observe import Observer, Ports as LookPorts
 from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, store, watch
 from bgdeploy.prove import failed, floor as default_floor
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
-GRACE = 1.5         # seconds that acts under way get after an interruption
 ASKED_TO_STOP = "stop"
 
 
 class Session:
     """The open connections of one invocation. Use as a context; nothing is contacted before the first call.
 
-    :param state: the folder of runs (BGDEPLOY_STATE, or .bgdeploy beside tasks.py).
+    :param environ: BGDEPLOY_STATE names the folder of runs (default: .bgdeploy beside tasks.py).
+    :param ask: (prompt) -> password, for a sudo that wants one; None: nobody is asked.
     """
 
-    def __init__(self, site, console, environ=os.environ):
+    def __init__(self, site, console, environ=os.environ, ask=None):
         self.site, self.console, self.environ = site, console, environ
         self.state = environ.get("BGDEPLOY_STATE") or os.path.join(site.base, ".bgdeploy")
-        self.shell = ssh.Shell(site)
+        self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
         self.observer = Observer(site, self.shell, LookPorts(chef.look, heartbeat.read, balancer.pool), now=self.clock)
         self.interrupt = Interrupt()
@@ -175,8 +173,8 @@ def locked(session, asked, options, run, grip):
     ports = Ports(
         look=lambda: session.look(LOOK, goal.migrate), act=lambda do, s, n: interruptible(acts(do, s, n), do, session.interrupt),
         lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
-        told=lambda: told(session), hook=lambda name, step: hook(site, run, asked, name, step),
-        say=lambda wait, seconds: console.line(f"still waiting ({seconds:.0f} s): {wait.why}"),
+        told=lambda: told(session), hook=lambda name, step, outcome: hook(site, run, asked, name, step, outcome),
+        say=console.say,
         watched=watcher.stop)
     try:
         return drive_and_ask(session, goal, policy, journal, ports, options), run
@@ -258,7 +256,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
     else:
         first = next((w.release for w in goal.wants if w.release), None)
         journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(), options=typed,
-                      versions=dict(first.versions) if first else {}, seen=seen.to_json())
+                      versions=dict(first.versions) if first else {}, policy=asdict(policy), seen=seen.to_json())
     names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
     if goal.only == "live":
         journal.write("forgave", hosts=names, why="typed by hand")
@@ -336,66 +334,12 @@ def collect(session, run, event):
             session.console.line(f"{name}: Chef's full output could not be fetched: {e}")
 
 
-def hook(site, run, asked, name, step):
+def hook(site, run, asked, name, step, outcome):
     facts = {"run": run, "env": site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "", "hosts": ",".join(getattr(step, "hosts", ()) or ()),
-             "step": getattr(step, "step", "") or "", "why": getattr(step, "why", "") or ""}
+             "step": getattr(step, "step", "") or "", "why": getattr(step, "why", "") or "",
+             "release": step.release.id if getattr(step, "release", None) else "", "outcome": outcome or ""}
     ended = hooks.run(site, name, facts)
     return ended.outcome, ended.detail
-
-
-def interruptible(results, do, interrupt):
-    """Results of an act as they come; after an interruption what has not ended is unknown, so that the driver can end in time."""
-    came, missing = queue.Queue(), set(do.hosts)
-
-    def work():
-        try:
-            for result in results:
-                came.put(result)
-        except Exception as e:      # a bug in a port must not leave the loop waiting for ever
-            came.put(e)
-        came.put(None)
-    threading.Thread(target=work, name=f"act {do.step}", daemon=True).start()
-    patience = None
-    while True:
-        try:
-            result = came.get(timeout=0.1)
-        except queue.Empty:
-            if interrupt.wanted:
-                patience = patience or time.monotonic() + GRACE
-                if time.monotonic() > patience:
-                    yield from (Result(name, "unknown", "interrupted before its answer came") for name in sorted(missing))
-                    return
-            continue
-        if result is None:
-            return
-        if isinstance(result, Exception):
-            raise result
-        missing.discard(result.host)
-        yield result
-
-
-class catching:
-    """Within this, SIGTERM, SIGINT and SIGHUP only note that they came; nothing is done in a handler, a second one is survived."""
-
-    SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def __init__(self, interrupt):
-        self.interrupt, self.before = interrupt, {}
-
-    def __enter__(self):
-        if threading.current_thread() is threading.main_thread():
-            for number in self.SIGNALS:
-                self.before[number] = signal.signal(number, self.noted)
-        return self
-
-    def noted(self, number, frame):
-        self.interrupt.wanted = self.interrupt.wanted or signal.Signals(number).name
-
-    def __exit__(self, *_):
-        if self.interrupt.wanted:
-            return          # stay deaf: the process is about to end and must not be cut while it cleans up
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def write_reports(session, run, events):

@@ -1,5 +1,6 @@
 """What each task does between the words that were typed and the exit code. No rules of the ladder, no connections of its own."""
 
+import getpass
 import os
 import sys
 import tempfile
@@ -54,6 +55,11 @@ def open_site(env, lab=True):
     return site
 
 
+def opened(site, console):
+    """A session; a sudo password that nothing names is asked for on a terminal, and nowhere else."""
+    return sessions.Session(site, console, ask=getpass.getpass if sys.stdin and sys.stdin.isatty() else None)
+
+
 @verb
 def act(console, task, stack=None, hosts=None, version=None, component=None, older=False, first=None, migrate=False, name=None, list=False,
         untested=None, why_run=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
@@ -77,7 +83,7 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
     site = open_site(env)
     if why_run:
         return rehearse(console, site, asked)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         console.on_gone = lambda: setattr(session.interrupt, "wanted", session.interrupt.wanted or "output gone")
         if task == "migrate" or migrate:
             asked = replace(asked, migration=session.migrations.named(wanted))
@@ -133,7 +139,7 @@ def confirm(console, goal, seen, policy):
 
 def rehearse(console, site, asked):
     """`converge --why-run`: what Chef says it would do, on hosts as they are. Changes nothing; takes nothing out."""
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         for host in site.stack(asked.stack).hosts:
             if not asked.hosts or host.name in asked.hosts:
                 console.line(chef.why_run(session.shell, site, host))
@@ -148,7 +154,7 @@ def plan(console, stack=None, hosts=None, first=None, version=None, component=No
                         only=call.components(component, site), versions=wanted_versions(site, task, version, component), older=older)
     lowered = call.whole(floor, "--floor")
     site = open_site(env)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         seen, runs = session.look(), session.runs()
         revision = chef.revision(os.path.join(site.base, site.chef.path))[0] if site.chef.cookbooks == "local" else ""
         known = goals.Known(site, seen, tuple(e for _, e in runs), sessions.cached(lambda c: packages.available(site, site.component(c).package)),
@@ -180,7 +186,7 @@ def described(step):
 def status(console, env=None, json=False):
     from bgdeploy import status as verdicts
     site = open_site(env)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         seen = session.look()
         serving = {c.name: balancer.who(site, site.live, c, 6) for c in site.components}
         lock, hold, notes = None, None, []
@@ -208,7 +214,7 @@ def status(console, env=None, json=False):
 def check(console, env=None, json=False):
     from bgdeploy import check as preflight
     site = open_site(env)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         rows = preflight.check(site, session)
     console.checks(rows)
     if json:
@@ -220,7 +226,7 @@ def check(console, env=None, json=False):
 def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     site = open_site(env)
     wanted, why = call.run(run), call.reason(reason)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         found = {name: events for name, events in sessions.open_runs(session.runs())}
         name = wanted or (max(found) if found else None)
         if name not in found:
@@ -256,7 +262,7 @@ def hold(console, reason=None, env=None, json=False):
     if reason is None:
         raise BadInput("--reason is missing; say why nobody may deploy")
     why = call.reason(reason)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         session.store.hold(why, session.by()["user"])
     console.line(f"{site.name} is frozen: {why}; invoke unhold ends it")
     return 0
@@ -265,7 +271,7 @@ def hold(console, reason=None, env=None, json=False):
 @verb
 def unhold(console, env=None, json=False):
     site = open_site(env)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         was = session.store.unhold()
     console.line(f"the freeze of {was['by']} is over: {was['reason']}" if was else "nothing was frozen")
     return 0
@@ -274,7 +280,7 @@ def unhold(console, env=None, json=False):
 @verb
 def unlock(console, env=None, json=False):
     site = open_site(env)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         was = session.store.unlock(console.line)
     console.line(f"removed the lock of {was}" if was else "there was no lock")
     return 0
@@ -285,7 +291,7 @@ def history(console, last=None, env=None, json=False):
     from bgdeploy import report
     site = inventory.load(call.env(env, BASE), BASE)
     most = call.whole(last, "--last", 1) or 20
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         rows = report.history([events for _, events in session.runs()][-most:])
     if json:
         console.document(rows)
@@ -300,7 +306,7 @@ def report(console, run=None, format=None, env=None, json=False):
     site = inventory.load(call.env(env, BASE), BASE)
     kind = call.choice("json" if json else format or "md", ("html", "md", "json", "junit"), "--format")
     wanted = call.run(run)
-    with sessions.Session(site, console) as session:
+    with opened(site, console) as session:
         runs = dict(session.runs())
     name = wanted or (max(runs) if runs else None)
     if name not in runs:
