@@ -12,6 +12,11 @@ from tests.heartbeats import KIT, LIMIT, PLAIN, TABLE, look, place
 from tests.scripted import Scripted, answer
 
 
+def brief(value):
+    """A short name for a case whose value may be long."""
+    return str(value)[:30]
+
+
 @pytest.mark.parametrize("case", TABLE)
 def test_what_a_heartbeat_answers_has_one_known_outcome(case):
     script, state, words = TABLE[case]
@@ -26,7 +31,7 @@ def test_what_a_heartbeat_answers_has_one_known_outcome(case):
     assert time.monotonic() - began < 2 * LIMIT + 1, "a slow answer must not outlast the limit"
 
 
-@pytest.mark.parametrize("body, settings, state", [
+@pytest.mark.parametrize("body, settings, state", ids=brief, argvalues=[
     ("LIVE\n", {"ignore_case": True}, LIVE),
     ("StandBy", {"ignore_case": True}, STANDBY),
     ("not live", {"ignore_case": True}, None),
@@ -112,7 +117,7 @@ def test_a_word_that_was_never_changed_is_as_old_as_can_be():
     assert look(KIT, with_detail(DETAIL.replace("12.5", "null"))).since_age == heartbeat_answer.NEVER
 
 
-@pytest.mark.parametrize("text", [
+@pytest.mark.parametrize("text", ids=brief, argvalues=[
     "", "live", "[]", "null", "[" * 40000, '{"version": 1}', '{"version": "2 0"}', '{"in_flight": -1, "busy": "x"}',
     '{"in_flight": true}', '{"balancers": {"a": 1}}', '{"balancers": [1, null, {}, {"node": 1, "state": "UP", "age": 1}]}',
     '{"since_age": "old"}',
