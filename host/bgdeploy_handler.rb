@@ -3,6 +3,18 @@
 require "json"
 require "chef/handler"
 
+# A restart is asked for once. What comes by -j is saved with the node on a Chef Server, and every later run there would restart
+# again; an override lives for this run only.
+class BgdeployOnce < Chef::Handler
+  def report
+    told = node.normal["bgdeploy"]
+    return unless told
+
+    names = told.delete("restart")
+    node.override["bgdeploy"]["restart"] = names if names
+  end
+end
+
 class BgdeployReport < Chef::Handler
   LIMIT = 40        # updated resources that are named; `updated_count` has them all
   LONG = 2000       # characters of a message: one of 1 MB was seen

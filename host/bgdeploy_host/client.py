@@ -67,6 +67,7 @@ def config(at, asked, folder):
         lines.append("minimal_ohai true")
     lines += ["require {}".format(quoted(LIBRARY + "/bgdeploy_handler.rb")),
               "bgdeploy_report = BgdeployReport.new({})".format(quoted(folder + "/report.json")),
+              "start_handlers << BgdeployOnce.new",
               "report_handlers << bgdeploy_report",
               "exception_handlers << bgdeploy_report"]
     return "\n".join(lines) + "\n"
