@@ -91,10 +91,10 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
         try:
             if interrupt.wanted:
                 step = Stop(f"interrupted by {interrupt.wanted}", "invoke resume")
-                return finish(journal, ports, policy, memory, seen, step, accept, interrupted=interrupt.wanted)
+                return finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted=interrupt.wanted)
             reason = ports.told()
             if reason:
-                return finish(journal, ports, policy, memory, seen, Stop(reason, "invoke status"), accept, interrupted="back")
+                return finish(journal, goal, ports, policy, memory, seen, Stop(reason, "invoke status"), accept, interrupted="back")
             seen = ports.look()
             memory = noted(memory, seen, policy)
             served = {h.name: h.started for h in seen.hosts if h.name in memory.put and serves(h)}
@@ -118,7 +118,7 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
                 step = refusal
         except NoAnswer as e:
             step = Stop(e.sentence, e.next_command or "invoke status")
-        return finish(journal, ports, policy, memory, seen, step, accept)
+        return finish(journal, goal, ports, policy, memory, seen, step, accept)
 
 
 def act(goal, policy, ports, interrupt, memory, seen, step, write):
@@ -232,7 +232,14 @@ def same(step, second):
         second.step, second.stack, second.hosts, second.release)
 
 
-def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None):
+def begun(events, goal):
+    """Has the first act been done? Of this invocation, for a step by hand and for `back`; else of the run."""
+    since = max([n for n, e in enumerate(events) if e["kind"] in ("began", "joined")], default=0)
+    own = goal.kind in ("step", "back")
+    return any(e["kind"] == "doing" for e in (events[since:] if own else events))
+
+
+def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted=None):
     """Write the last events and name outcome and exit code (contract: 5 before all, then 8, then 4 or 7; 6 only if done)."""
     short = shortfall(seen, policy) if seen else ["nothing was seen"]
     found = list(step.warnings) if isinstance(step, Done) else []
@@ -249,7 +256,7 @@ def finish(journal, ports, policy, memory, seen, step, accept, interrupted=None)
         next_commands = tuple(f"invoke answer --run {memory.run} --choice {c}" for c in step.choices) + ("invoke resume",)
         journal.write("asked", gate=step.gate, stack=step.stack, hosts=list(step.hosts), choices=list(step.choices), why=step.why)
     else:
-        outcome, code = ("failed", 4) if memory.acted else ("refused", 3)
+        outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
     why = step.why
     if short and memory.acted and code in (4, 7):
         outcome, code = "failed", 8
