@@ -219,7 +219,7 @@ def half_made(target):
 
 def _prune(keep):
     """Older images go, unless a lab lives on them."""
-    for old in [*CACHE.glob("image-*"), *CACHE.glob("base-*"), *CACHE.glob("host-*")]:
+    for old in [*CACHE.glob("image-*"), *CACHE.glob("base-*")]:
         if old.name in keep or not old.is_dir():
             continue
         with open(f"{old}.lock", "a") as lock:
