@@ -160,7 +160,7 @@ def _once(address, port, request, method, cap, deadline, limit, context, name, t
         raise Lost(_tls_why(trouble), sent) from None
     except socket.gaierror as trouble:
         raise Lost(f"has no address: {trouble.strerror}") from None
-    except TimeoutError:
+    except (TimeoutError, socket.timeout):      # one and the same only from Python 3.10 on
         raise Lost(f"{stage} within {limit:g} s", sent) from None
     except ValueError as trouble:       # a name that TLS cannot ask for
         raise Lost(f"cannot be asked for as {name!r}: {trouble}", sent) from None
