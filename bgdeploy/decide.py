@@ -37,7 +37,7 @@ def stray(q):
     """An app that boots as live after our Chef run is taken out again at the next look, whatever else is the matter, also
     while Chef goes on. It counts for nothing, so neither the interlock nor a gate holds that."""
     for want in q.goal.wants if q.goal.kind != "back" else ():
-        hosts = [h for h in q.seen.stack(want.stack) if loose(h, q.memory)]
+        hosts = [h for h in q.seen.stack(want.stack) if loose(h, q.memory) and h.name not in q.memory.excluded]
         if hosts:
             why = up_untested(hosts, q.memory)
             if q.goal.only and (q.goal.only != "standby" or any(h not in hosts_of(q, want) for h in hosts)):
@@ -151,8 +151,9 @@ def leave(q, want, wave, earlier):
 
 
 def interlock(q, want, leaving, earlier):
-    """What remains must be proved to serve at or above the floor, per component that leaves."""
-    parts = {c.name for h in leaving for c in h.components if c.heartbeat == LIVE}
+    """What remains must be proved to serve at or above the floor, per component that leaves. A process of our converge that
+    nobody tested counts for nothing, whether it leaves or stays."""
+    parts = {c.name for h in leaving for c in h.components if c.heartbeat == LIVE and c.name not in loose(h, q.memory)}
     away = {h.name for h in leaving} | {h.name for h in q.seen.hosts if loose(h, q.memory)}
     hasty = q.goal.kind == "back"       # nothing is converged or tested on this way, so whoever stays must be sound
     doubtful = {h.name: unsound(h) for h in q.seen.hosts if hasty and h.name not in away and unsound(h)}

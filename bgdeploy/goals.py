@@ -1,4 +1,4 @@
-"""From a task's checked words to a Goal. No I/O of its own: the repository is asked through a callable. No rules of the ladder."""
+"""From a task's checked words to a Goal. No I/O: the repository is asked through a callable. No rules of the ladder."""
 
 from dataclasses import dataclass
 

@@ -6,7 +6,7 @@ None in any fact is unknown, and unknown proves nothing.
 from datetime import datetime, timezone
 from zoneinfo import ZoneInfo
 
-from bgdeploy.model import DOWN, LIVE, NO, STANDBY, YES
+from bgdeploy.model import DOWN, LIVE, NO, STANDBY, YES, Release
 
 BAD_JOBS = ("failed", "locked", "config")
 QUIET = 1.0     # seconds between the two looks that must both count 0 requests in flight
@@ -54,6 +54,11 @@ def our_job(host, memory):
             and host.job.run.split(".")[0] == memory.run)
 
 
+def worked_on(host, memory):
+    """This run started Chef there: the journal says so, or, if it lost its end, the host."""
+    return host.name in memory.jobs or our_job(host, memory)
+
+
 def was_live_on(host, release, memory):
     """At this run's first look the host was live on these versions already."""
     before = memory.first_seen.host(host.name) if memory.first_seen else None
@@ -84,20 +89,23 @@ def tested(host, release, memory):
     A live app that crashes and restarts on the tested release goes on serving, so the start id is not asked for here.
     """
     passed = any(name == host.name and release_id == release.id for name, release_id, _ in memory.sane)
-    return passed or (host.name not in memory.jobs and was_live_on(host, release, memory))
+    return passed or (not worked_on(host, memory) and was_live_on(host, release, memory))
 
 
 def loose(host, memory):
     """Names of components that say live in a process which a converge of this run started and nobody tested.
 
     An app that boots as live does this. Such a process counts for nothing. Evidence of an earlier converge is forgotten when
-    the next one starts, so any that is left is of the release that was brought last.
+    the next one starts, so any that is left is of the release that was brought last. A process of another release than the
+    one that was brought came from somebody else, and is not fought.
     """
-    if host.name not in memory.jobs or allowed(host, memory) or any(name == host.name for name, _, _ in memory.sane):
+    if not worked_on(host, memory) or allowed(host, memory) or any(name == host.name for name, _, _ in memory.sane):
         return ()
-    before = starts(memory.jobs[host.name])
+    before = starts(memory.jobs.get(host.name))
+    brought = Release.parse(host.job.release or "") if our_job(host, memory) else None
     return tuple(c.name for c in host.components
-                 if c.heartbeat == LIVE and c.started is not None and c.started != before.get(c.name))
+                 if c.heartbeat == LIVE and c.started is not None and c.started != before.get(c.name)
+                 and (brought is None or c.release in (None, brought.version(c.name))))
 
 
 def starts(started):
@@ -121,7 +129,7 @@ def may_serve(host, release, memory):
 
 def untouched(host, memory):
     """It served when this run took it out, nothing else was done to it, and the same processes still run."""
-    return host.started is not None and host.name not in memory.jobs and memory.taken.get(host.name) == host.started
+    return host.started is not None and not worked_on(host, memory) and memory.taken.get(host.name) == host.started
 
 
 def running(host):
@@ -238,8 +246,9 @@ def drained(host, memory, policy, now):
     What cannot be counted is waited for as long as the policy says; a count that stays is over only where the policy says
     proceed (or a person did: that is remembered like an end).
     """
-    if host.name in memory.drains:
-        return memory.drains[host.name]
+    ended = memory.drains.get(host.name)
+    if ended and not (ended == "drained" and host.sessions):       # a balancer that forgot everything may have sent new ones
+        return ended
     if all(c.heartbeat == DOWN or c.sick for c in host.components):
         return "drained"
     if host.sessions == 0:

@@ -1,7 +1,7 @@
 """A data centre in memory, as nasty as wanted, behind the same ports as the real one. Shares no code with bgdeploy.plan.
 
-The truth lives in `World`; what the driver gets to see (`World.look`) may be late, missing or wrong by balancers' lag.
-Every act is judged against the truth at the moment it happens; what breaks a law is noted in `World.broken`.
+The truth lives in `World`; what the driver gets to see (`World.look`) may be late, missing or a lie. Every act is judged
+against the truth at the moment it happens (tests/laws.py); what breaks a law is noted in `World.broken`.
 """
 
 import random
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bgdeploy.drive import Ports
 from bgdeploy.model import ComponentSeen, HostSeen, Job, Result, Seen
+from tests import laws
 
 
 class Killed(Exception):
@@ -26,18 +27,22 @@ class Instance:
     installed: str = "1"
     start: int = 1
     sessions: int = 0
+    stuck: int = 0                  # requests in flight that never end
+    counts: bool = True             # the app says how many requests are in flight
     sick: bool = False
+    lies: str = None                # what it tells the driver, whatever the balancers hear
     boots_live: bool = False
-    by_our_converge: bool = False   # the running process was started by a converge of the driver
+    by_our_converge: bool = False   # the running process was started by a converge of the run that is judged
     passed: bool = True             # the running process served before, or passed the site's test through STANDBY
-    pools: dict = field(default_factory=dict)   # node -> (in its pool, ticks until it notices the word)
+    proved: bool = False            # it passed that test after the last converge of the run that is judged
+    pools: dict = field(default_factory=dict)   # node -> [in its pool, ticks since the word changed]
 
     def says(self):
         return self.word if self.up and not self.sick else None
 
     def restart(self, version=None):
         self.start += 1
-        self.up, self.sick, self.sessions, self.passed = True, False, 0, False
+        self.up, self.sick, self.sessions, self.stuck, self.passed = True, False, 0, 0, False
         self.version = version or self.installed
         if self.boots_live:
             self.word = "live"
@@ -50,13 +55,14 @@ class Machine:
     instances: list
     reachable: bool = True
     away: int = 0                   # ticks until it answers again
-    job: dict = None                # {"run", "release", "state", "left", "end"}
+    job: dict = None                # {"run", "release", "state", "left"}
     boot: int = 1
+    started: set = field(default_factory=set)   # ids of runs that were ever started here: the same id never starts twice
 
 
 class World:
     """:param seed: everything that happens by chance comes from it.
-    :param nemesis: probabilities by name (drift, lost, kill, lag, silent, chef_fails, sanity_fails, away, boots_live).
+    :param nemesis: probabilities by name: drift, lost, lag, silent, chef_fails, sanity_fails, boots_live, stale, lies.
     """
 
     LIVE, STANDBY = ("live-1", "live-2"), ("standby-1",)
@@ -64,10 +70,11 @@ class World:
     def __init__(self, machines, seed=0, nemesis=None, floor=None, untestable=()):
         self.machines, self.random = machines, random.Random(seed)
         self.nemesis, self.now = nemesis or {}, 1_000_000.0
-        self.silent, self.broken, self.acts, self.calls = set(), [], [], 0
-        self.kill_at, self.untestable, self.looks = None, set(untestable), 0
-        self.migration = {"name": "m", "state": "absent", "run": None, "repeatable": False}
-        self.needs, self.excused = (), set()
+        self.silent, self.broken, self.acts, self.calls, self.looks = set(), [], [], 0, 0
+        self.kill_at, self.untestable, self.run = None, set(untestable), "run"
+        self.migration = {"name": "m", "state": "absent", "run": None, "repeatable": False, "alive": False}
+        self.needs, self.excused, self.shown = (), set(), {}
+        self.rules = laws.Rules()
         self.floor = floor if floor is not None else self.default_floor()
         for m in machines:
             for i in m.instances:
@@ -92,6 +99,9 @@ class World:
         p = self.nemesis.get(name, 0)
         return p > 0 and self.random.random() < p
 
+    def ours(self, job):
+        return bool(job) and str(job["run"]).split(".")[0] == self.run
+
     # ---- time
 
     def tick(self, seconds=0.5):
@@ -100,9 +110,12 @@ class World:
             if m.away:
                 m.away -= 1
                 m.reachable = m.away == 0
+                if m.reachable and m.job and m.job["state"] == "reboot":
+                    m.job["state"] = "again"
             self.run_job(m)
             for i in m.instances:
-                i.sessions = max(0, i.sessions - 1) if not self.serving(i) else self.random.randint(0, 3) if self.nemesis else 1
+                loaded = i.says() is not None and any(i.pools[n][0] for n in self.LIVE)
+                i.sessions = (self.random.randint(0, 3) if self.nemesis else 1) if loaded else max(i.stuck, i.sessions - 1)
                 for node, state in i.pools.items():
                     wanted = i.says() == self.word_of(node)
                     if state[0] != wanted:
@@ -121,30 +134,43 @@ class World:
         j["left"] -= 1
         if j["left"] > 0:
             return
+        if j["run"] == "foreign":
+            m.job = None if self.random.random() < 0.5 else {**j, "run": "other", "state": "ok"}
+            return
         if self.chance("chef_fails"):
-            j["state"] = self.random.choice(["failed", "failed", "lost", "config", "again", "locked"])
+            j["state"] = self.random.choice(["failed", "failed", "lost", "config", "again", "locked", "reboot", "half"])
+            if j["state"] == "half":            # failed after some services were restarted
+                j["state"] = "failed"
+                self.bring(m, j, [i for i in m.instances if self.random.random() < 0.5])
+            elif j["state"] == "reboot":
+                m.reachable, m.away, m.boot = False, self.random.randint(2, 6), m.boot + 1
+                for i in m.instances:
+                    if i.installed:
+                        i.restart()
+                        i.by_our_converge = self.ours(j)
             for i in m.instances:
-                if self.random.random() < 0.3:
+                if self.random.random() < 0.2:
                     i.up = False
             return
         j["state"] = "ok"
-        if j["run"] == "foreign":
-            m.job = None if self.random.random() < 0.5 else {**j, "run": "other"}
-            return
+        self.bring(m, j, m.instances, stale=self.chance("stale"))
+
+    def bring(self, m, j, instances, stale=False):
+        """What Chef does to these: the version of the release, and a restart where something changed."""
         wanted = dict(pair.split("=") for pair in j["release"].split(","))
-        stale = self.chance("stale")
-        for i in m.instances:
+        for i in instances:
             if i.installed != wanted[i.name] or not i.up or i.version != wanted[i.name]:
                 i.installed = wanted[i.name]
                 if not stale:
                     i.restart()
-                    i.by_our_converge = j["run"].split(".")[0] == "run"
+                    i.by_our_converge = self.ours(j)
 
     def drift(self):
         """Somebody, or the weather, changes something behind the driver's back."""
         m = self.random.choice(self.machines)
         i = self.random.choice(m.instances)
-        what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal", "foreign"])
+        what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal", "foreign",
+                                   "forget"])
         if what == "flip" and i.up:
             if i.by_our_converge and not i.passed and i.word == "standby":
                 self.excused.add((m.name, i.name, i.start))     # a person put an untested process live, not the driver
@@ -152,13 +178,17 @@ class World:
         elif what == "crash":
             i.up = False
         elif what == "restart" and i.installed:
-            tested = i.passed
-            i.restart()
-            i.passed = tested and i.word == "live"
+            self.again(m, i)
         elif what == "install":
             i.installed = self.random.choice(["1", "2", "3"])
-            i.restart()
-            i.by_our_converge = bool(m.job) and str(m.job["run"]).split(".")[0] == "run"    # on a host that our run works on
+            same = i.up and i.version == i.installed
+            if same:
+                self.again(m, i)
+            else:
+                i.restart()
+                i.by_our_converge = self.ours(m.job)    # on a host that our run works on: it may not go live on old evidence
+            if i.word == "live":
+                self.excused.add((m.name, i.name, i.start))
         elif what == "away":
             m.reachable, m.away = False, self.random.randint(2, 30)
         elif what == "sick":
@@ -167,14 +197,27 @@ class World:
             self.silent = {self.random.choice(self.LIVE + self.STANDBY)}
         elif what == "foreign" and not (m.job and m.job["state"] == "running"):
             m.job = {"run": "foreign", "release": None, "state": "running", "left": self.random.randint(1, 8)}
+        elif what == "forget":                      # a balancer node restarts with everything UP
+            node = self.random.choice(self.LIVE + self.STANDBY)
+            for each in (x for y in self.machines for x in y.instances if x.up):
+                each.pools[node] = [True, 0]
         elif what == "heal":
             self.silent = set()
             for each in m.instances:
-                each.sick = False
-                if not each.up and each.installed:
-                    tested = each.passed
-                    each.restart()
-                    each.passed = tested and each.word == "live"
+                self.heal(m, each)
+
+    def again(self, m, i):
+        """A process comes back on the same release: one that served goes on serving, in the laws' eyes too; but what our run
+        brought to the host needs the test that this run made of it."""
+        brought = self.ours(m.job) and f"{i.name}={i.installed}" in m.job["release"].split(",")
+        tested = i.word == "live" and (i.proved if brought else i.passed)
+        i.restart()
+        i.passed, i.by_our_converge = tested, i.by_our_converge or brought
+
+    def heal(self, m, i):
+        i.sick, i.lies, i.stuck = False, None, 0
+        if not i.up and i.installed:
+            self.again(m, i)
 
     # ---- what the driver sees
 
@@ -186,7 +229,9 @@ class World:
         self.call()
         self.tick()
         self.looks += 1
-        return Seen(self.now, tuple(self.seen_host(m) for m in self.machines), dict(self.migration))
+        hosts = tuple(self.seen_host(m) for m in self.machines)
+        laws.judge_look(self, hosts)
+        return Seen(self.now, hosts, dict(self.migration))
 
     def seen_host(self, m):
         if not m.reachable or self.chance("silent"):
@@ -208,7 +253,8 @@ class World:
                 return None
             said = {i.pools[n][0] for n in nodes}
             return "moving" if len(said) > 1 else "yes" if said.pop() else "no"
-        return ComponentSeen(i.name, i.word, i.version, f"s{i.start}", pool(self.LIVE), pool(self.STANDBY), i.sessions, False, i.installed)
+        return ComponentSeen(i.name, i.lies or i.word, i.version, f"s{i.start}", pool(self.LIVE), pool(self.STANDBY),
+                             i.sessions if i.counts else None, False, i.installed)
 
     # ---- what the driver does
 
@@ -218,46 +264,51 @@ class World:
             self.kill_at = None
             raise Killed()
 
-    def act(self, do, seen, attempt, run):
+    def act(self, do, seen, attempt):
         for name in do.hosts:
             self.call()
-            if not do.rescue or do.step == "live":
-                self.judge(do, name, run)
-            yield self.one(do, name, run, attempt, seen)
+            laws.judge(self, do, name)
+            yield self.one(do, name, attempt, seen)
             self.call()
 
-    def one(self, do, name, run, attempt, seen):
+    def one(self, do, name, attempt, seen):
         m = self.machine(name)
         self.acts.append((do.step, name))
+        self.shown = {key: n for key, n in self.shown.items() if key[0] != name or do.step != "standby"}
         if self.chance("lost") and self.random.random() < 0.5 or not m.reachable:
             return Result(name, "unknown", "the answer was lost")
-        outcome = getattr(self, "do_" + do.step)(m, do, run, attempt, seen)
+        outcome = getattr(self, "do_" + do.step)(m, do, attempt, seen)
         return Result(name, "unknown", "the answer was lost") if self.chance("lost") else outcome
 
-    def do_standby(self, m, do, run, attempt, seen):
+    def do_standby(self, m, do, attempt, seen):
         for i in m.instances:
             if i.up and not i.sick:
                 i.word = "standby"
         return Result(m.name, "ok")
 
-    def do_converge(self, m, do, run, attempt, seen):
+    def do_converge(self, m, do, attempt, seen):
         for i in m.instances:
             if not i.up or i.sick:
                 i.word = "standby"      # parked
+        run = self.run if attempt == 1 else f"{self.run}.{attempt}"
+        if run in m.started:
+            return Result(m.name, "ok", "already started")
         if m.job and m.job["state"] == "running":
             return Result(m.name, "failed", "a Chef run goes on")
-        m.job = {"run": run if attempt == 1 else f"{run}.{attempt}", "release": do.release.id, "state": "running", "left": self.random.randint(1, 5)}
+        m.started.add(run)
+        for i in m.instances:
+            i.proved = False
+        m.job = {"run": run, "release": do.release.id, "state": "running", "left": self.random.randint(1, 5) if self.nemesis else 3}
         return Result(m.name, "ok")
 
-    def do_sanity(self, m, do, run, attempt, seen):
-        wrong = self.chance("sanity_fails") or any(i.version in self.untestable for i in m.instances)
-        if wrong:
+    def do_sanity(self, m, do, attempt, seen):
+        if self.chance("sanity_fails") or any(i.version in self.untestable for i in m.instances):
             return Result(m.name, "failed", "the page is wrong")
         for i in m.instances:
-            i.passed = True
+            i.passed = i.proved = True
         return Result(m.name, "ok")
 
-    def do_live(self, m, do, run, attempt, seen):
+    def do_live(self, m, do, attempt, seen):
         ids = dict(pair.split("=") for pair in seen.host(m.name).started.split(","))
         if any(i.up and ids[i.name] != f"s{i.start}" for i in m.instances):
             return Result(m.name, "failed", "412: another process runs")       # compare-and-set
@@ -265,51 +316,25 @@ class World:
             i.word = "live"
         return Result(m.name, "ok")
 
-    # ---- the laws
+    def do_migrate(self):
+        laws.judge_migration(self)
+        self.acts.append(("migrate", ""))
+        self.migration = {**self.migration, "state": "started", "run": self.run, "alive": True}
+        self.call()
+        self.migration = {**self.migration, "state": "failed" if self.chance("lost") else "done", "alive": False}
+        return Result("", "ok" if self.migration["state"] == "done" else "failed")
 
-    def judge(self, do, name, run):
-        m = self.machine(name)
-        law = getattr(self, "law_" + do.step, None)
-        if law:
-            law(m, do, run)
-
-    def law_standby(self, m, do, run):
-        for i in m.instances:
-            if not self.serving(i) or (i.by_our_converge and not i.passed):
-                continue
-            rest = sum(self.serving(o) for x in self.machines for o in x.instances
-                       if o.name == i.name and x.name not in do.hosts)
-            if rest < self.floor.get(i.name, 0):
-                self.broken.append(f"standby of {m.name} leaves {rest} of {i.name}, the floor is {self.floor[i.name]}")
-
-    def law_converge(self, m, do, run):
-        for i in m.instances:
-            if i.says() == "live" or (i.up and not i.sick and any(i.pools[n][0] for n in self.LIVE)):
-                self.broken.append(f"converge of {m.name} while {i.name} is in LIVE")
-
-    def law_live(self, m, do, run):
-        for i in m.instances:
-            if i.up and i.word != "live" and i.by_our_converge and not i.passed:
-                self.broken.append(f"{m.name} {i.name} goes live untested")
-
-    def do_migrate_once(self, run):
-        if any(i.version < least for c, least in self.needs for m in self.machines for i in m.instances if i.name == c):
-            self.broken.append("migration while mixed")
-        self.migration = {**self.migration, "state": "done", "run": run}
-
-    def ports(self, run, interrupt=None):
+    def ports(self):
         def act(do, seen, attempt):
-            if do.step == "migrate":
-                self.call()
-                self.acts.append(("migrate", ""))
-                self.do_migrate_once(run)
-                return [Result("", "ok")]
-            return self.act(do, seen, attempt, run)
+            if do.step != "migrate":
+                return self.act(do, seen, attempt)
+            self.call()
+            return [self.do_migrate()]
         return Ports(self.look, act, sleep=lambda seconds: self.tick(seconds))
 
 
 class Notebook:
-    """A journal in memory, with the fields that the driver uses; `tear` loses its last events as a crash would."""
+    """A journal in memory, with the fields that the driver uses."""
 
     def __init__(self, world):
         self.world, self.events = world, []
