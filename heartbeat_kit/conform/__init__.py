@@ -15,17 +15,19 @@ Report = namedtuple("Report", "level rows unproved")
 Report.__doc__ = """level: "full", "basic" or "none"; rows: verdict.Row; unproved: how many of that level are not provable."""
 
 
-def run(url, token=None, restart=None, slow=None, serving=False, timeout=5.0, ca_file=None):
+def conform(url, token_file=None, restart=None, slow=None, serving=False, timeout=5.0, ca_file=None):
     """Try the contract on one instance.
 
-    :param token: the token that may flip; None: only reading is tried.
+    :param url: http(s)://HOST[:PORT][/PATH]; the path is /heartbeat unless given.
+    :param token_file: its first line may flip; None: only reading is tried.
     :param restart: a shell command that restarts the service and returns; None: persistence is not provable.
     :param slow: a path of the application whose answer takes seconds; None: requests in flight are not provable.
     :param serving: flip it although balancers look at it.
-    :returns: Report. An instance that does not answer gives a row that says so.
-    :raises ValueError: the URL is none. Never changes the word for good, unless the instance dies of it.
+    :param timeout: seconds for each answer.
+    :returns: Report. An instance that does not answer gives a row that says so. The word is left as it was found.
+    :raises ValueError: a sentence about the URL, the token file or the CA file; nothing was asked.
     """
-    probe, rows = Probe(url, token, timeout, ca_file), []
+    probe, rows = Probe(url, _token(token_file), timeout, ca_file), []
     try:
         rows += reading.rows(probe)
         if rows[0].outcome == PASS:
@@ -37,18 +39,41 @@ def run(url, token=None, restart=None, slow=None, serving=False, timeout=5.0, ca
 
 def judge(rows):
     """Rows -> Report: a miss among the basic ones is no level, one among the others leaves basic."""
-    missed = {found.level for found in rows if found.outcome == MISS}
-    level = "none" if BASIC in missed else BASIC if FULL in missed else FULL
+    missing = {found.level for found in rows if found.outcome == MISS}
+    level = "none" if BASIC in missing else BASIC if FULL in missing else FULL
     wanted = (BASIC, FULL) if level == FULL else (BASIC,)
     return Report(level, rows, sum(found.outcome == UNPROVED and found.level in wanted for found in rows))
 
 
+def missed(report, level=BASIC):
+    """Whether the instance does not keep the contract at this level."""
+    return report.level not in (level, FULL)
+
+
 def table(report):
-    """Report -> lines of text, the cure below each row that needs one."""
+    """Report -> text: a line a check, the cure below each that needs one, the level last."""
     width = max(len(found.check) for found in report.rows)
     lines = []
     for found in report.rows:
         lines.append("%-5s  %-*s  %-12s  %s" % (found.level, width, found.check, found.outcome, found.detail))
         if found.outcome != PASS:
-            lines.append("%s    -> %s" % (" " * (width + 21), found.cure))
-    return lines + ["level: %s%s" % (report.level, ", %d not provable" % report.unproved if report.unproved else "")]
+            lines.append("%s-> %s" % (" " * (width + 23), found.cure))
+    return "\n".join(lines + ["level: %s%s" % (report.level, ", %d not provable" % report.unproved if report.unproved else "")])
+
+
+def document(report):
+    """Report -> what JSON can hold."""
+    return {"level": report.level, "unproved": report.unproved, "rows": [dict(found._asdict()) for found in report.rows]}
+
+
+def _token(file):
+    if file is None:
+        return None
+    try:
+        with open(file) as opened:
+            token = opened.readline().strip()
+    except OSError as error:
+        raise ValueError("the token file %s cannot be read: %s" % (file, error.strerror))
+    if not token:
+        raise ValueError("the token file %s begins with an empty line: write the token into its first" % file)
+    return token

@@ -6,7 +6,7 @@ Exit: 0 the contract is kept at the level asked for, 3 it is not, 2 bad call.
 import argparse
 import sys
 
-from . import run, table
+from . import conform, missed, table
 from .verdict import BASIC, FULL
 
 
@@ -21,12 +21,11 @@ def main(arguments):
     parser.add_argument("--level", choices=(BASIC, FULL), default=BASIC)
     given = parser.parse_args(arguments)
     try:
-        token = open(given.token_file).readline().strip() if given.token_file else None
-        report = run(given.url, token, given.restart, given.slow, given.serving, ca_file=given.ca_file)
-    except (OSError, ValueError) as error:
+        report = conform(given.url, given.token_file, given.restart, given.slow, given.serving, ca_file=given.ca_file)
+    except ValueError as error:
         parser.error(str(error))
-    print("\n".join(table(report)))
-    return 0 if report.level in (given.level, FULL) else 3
+    print(table(report))
+    return 3 if missed(report, given.level) else 0
 
 
 if __name__ == "__main__":

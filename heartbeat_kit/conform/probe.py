@@ -25,8 +25,14 @@ class Probe:
         self.place = urlsplit(url)
         if self.place.scheme not in ("http", "https") or not self.place.hostname:
             raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
-        self.path, self.token, self.timeout = self.place.path or "/", token, timeout
-        self.tls = ssl.create_default_context(cafile=ca_file) if self.place.scheme == "https" else None
+        self.path, self.token, self.timeout = self.place.path or "/heartbeat", token, timeout
+        try:
+            self.tls = ssl.create_default_context(cafile=ca_file) if self.place.scheme == "https" else None
+            self.place.port                             # parsed only when asked for
+        except ValueError as error:
+            raise ValueError("%r is no URL of a heartbeat: %s" % (url, error))
+        except OSError as error:
+            raise ValueError("the CA file %s cannot be read: %s" % (ca_file, error))
 
     def get(self, path=None, method="GET", host="heartbeat", old=False, **headers):
         """:param host: the Host header, None for none. :param old: speak HTTP/1.0. :raises OSError, http.client.HTTPException:"""

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from heartbeat_kit import conform
-from heartbeat_kit.conform import reading
+from heartbeat_kit.conform import conform, document, missed, reading, table
 from tests.contract.test_kit_servers import command
 from tests.serving import ROOT, Process, ask, free_port, listening
 
@@ -35,6 +34,10 @@ def kept(argv, folder, port, settings=None):
     return served, "%srestart.sh %s" % (APPS, pidfile)
 
 
+def tried(port, folder, restart=None, slow=None, **more):
+    return conform("http://127.0.0.1:%d/heartbeat" % port, str(folder / "token"), restart, slow, **more)
+
+
 def outcomes(report):
     return {row.check: row.outcome for row in report.rows}
 
@@ -46,7 +49,7 @@ def test_the_kit_keeps_the_whole_contract_under_every_server(server, tmp_path):
         "component": "shop", "version": "2.0.0-1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"),
         "balancers": ["127.0.0.3"]})
     try:
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow?s=2")
+        report = tried(port, tmp_path, restart, "/slow?s=2")
         missed = [row for row in report.rows if row.outcome != "pass"]
         assert [row.check for row in missed] == ["balancers heard"], missed
         assert (report.level, report.unproved) == ("full", 1)
@@ -63,10 +66,11 @@ def test_an_application_in_another_language_reaches_its_level_in_a_few_lines(pro
     port = free_port()
     served, restart = kept(line.format(apps=APPS, port=port, folder=tmp_path).split(), tmp_path, port)
     try:
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow")
-        assert report.level == level, "\n".join(conform.table(report))
+        report = tried(port, tmp_path, restart, "/slow")
+        assert report.level == level and not missed(report) and missed(report, "full") is (level != "full"), table(report)
+        assert json.loads(json.dumps(document(report)))["rows"][0]["check"] == "answers"
         basic = [row for row in report.rows if row.level == "basic"]
-        assert {row.outcome for row in basic} == {"pass"}, "\n".join(conform.table(report))
+        assert {row.outcome for row in basic} == {"pass"}, table(report)
     finally:
         served.stop()
 
@@ -76,11 +80,11 @@ def test_what_a_look_cannot_prove_is_said_and_costs_no_level(tmp_path):
     served, _ = kept(command("gunicorn", port), tmp_path, port, {
         "component": "shop", "version": "1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"), "balancers": []})
     try:
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port)
+        report = conform("http://127.0.0.1:%d/heartbeat" % port)
         assert report.level == "full" and report.unproved >= 6
         assert outcomes(report)["flips"] == outcomes(report)["survives a restart"] == "not provable"
         assert outcomes(report)["no token"] == "pass"
-        assert "level: full, %d not provable" % report.unproved == conform.table(report)[-1]
+        assert "level: full, %d not provable" % report.unproved == table(report).split("\n")[-1]
     finally:
         served.stop()
 
@@ -92,12 +96,12 @@ def test_an_instance_that_a_balancer_looks_at_is_not_flipped_unless_told(tmp_pat
         "balancers": ["127.0.0.1"]})
     try:
         ask(port, headers={"X-Haproxy-Server-State": "UP; name=web/green-1; node=live-1"})
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse")
+        report = tried(port, tmp_path)
         flips = next(row for row in report.rows if row.check == "flips")
         assert flips.outcome == "not provable" and "live-1 looks at it" in flips.detail
         assert outcomes(report)["balancers heard"] == "pass" and outcomes(report)["forged state"] == "not provable"
         assert not (tmp_path / "shop" / "state").exists()
-        again = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", serving=True)
+        again = tried(port, tmp_path, serving=True)
         assert outcomes(again)["flips"] == "pass"
     finally:
         served.stop()
@@ -124,13 +128,13 @@ def test_each_fault_is_named_by_its_check_with_a_cure(fault, tmp_path, monkeypat
     try:
         restart = restart if fault in ("forgets", "same start") else None
         slow = "/slow" if fault == "never counts" else None
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, slow)
+        report = tried(port, tmp_path, restart, slow)
         found = next(row for row in report.rows if row.check == WRONG[fault])
         assert found.outcome == ("not provable" if fault == "503 live" else "miss") and found.cure
         if fault == "503 live":
             assert "sick" in found.detail
         else:
-            assert report.level == ("none" if found.level == "basic" else "basic"), "\n".join(conform.table(report))
+            assert report.level == ("none" if found.level == "basic" else "basic"), table(report)
     finally:
         served.stop()
 
@@ -139,8 +143,8 @@ def test_without_a_fault_that_application_keeps_the_whole_contract(tmp_path):
     port = free_port()
     served, restart = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
     try:
-        report = conform.run("http://127.0.0.1:%d/heartbeat" % port, "correct-horse", restart, "/slow")
-        assert report.level == "full", "\n".join(conform.table(report))
+        report = tried(port, tmp_path, restart, "/slow")
+        assert report.level == "full", table(report)
     finally:
         served.stop()
 
@@ -154,8 +158,10 @@ class TestCommandLine:
         done = self.run("--url", "http://127.0.0.1:%d/heartbeat" % free_port())
         assert done.returncode == 3 and "no answer" in done.stdout and done.stdout.endswith("level: none\n")
 
-    @pytest.mark.parametrize("arguments", [[], ["--url", "ftp://x/heartbeat"], ["--url", "heartbeat"],
-                                           ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"]])
+    @pytest.mark.parametrize("arguments", [
+        [], ["--url", "ftp://x/heartbeat"], ["--url", "heartbeat"], ["--url", "http://h:x/"],
+        ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"],
+        ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"], ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
