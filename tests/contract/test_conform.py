@@ -161,7 +161,8 @@ class TestCommandLine:
     @pytest.mark.parametrize("arguments", [
         [], ["--url", "ftp://x/heartbeat"], ["--url", "heartbeat"], ["--url", "http://h:x/"],
         ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"],
-        ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"], ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"]])
+        ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"],
+        ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
