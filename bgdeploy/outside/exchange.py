@@ -187,12 +187,15 @@ def _tls_why(trouble):
 
 
 def connect(address, port, deadline):
-    """A TCP connection before the deadline (time.monotonic), to the first of the name's addresses that takes it."""
-    trouble = None
-    for family, kind, protocol, _, where in _resolve(address.strip("[]"), port, deadline):
+    """A TCP connection before the deadline (time.monotonic), to the first of the name's addresses that takes it.
+
+    Each address gets its share of the time: one that swallows packets must not use up what the next one needs.
+    """
+    trouble, found = None, _resolve(address.strip("[]"), port, deadline)
+    for nth, (family, kind, protocol, _, where) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_left(deadline))
+            sock.settimeout(_left(deadline) / (len(found) - nth))
             sock.connect(where)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock
