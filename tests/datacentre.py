@@ -169,8 +169,8 @@ class World:
         """Somebody, or the weather, changes something behind the driver's back."""
         m = self.random.choice(self.machines)
         i = self.random.choice(m.instances)
-        what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal", "foreign",
-                                   "forget"])
+        what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal",
+                                   "foreign", "forget"])
         if what == "flip" and i.up:
             if i.by_our_converge and not i.passed and i.word == "standby":
                 self.excused.add((m.name, i.name, i.start))     # a person put an untested process live, not the driver
@@ -298,7 +298,8 @@ class World:
         m.started.add(run)
         for i in m.instances:
             i.proved = False
-        m.job = {"run": run, "release": do.release.id, "state": "running", "left": self.random.randint(1, 5) if self.nemesis else 3}
+        m.job = {"run": run, "release": do.release.id, "state": "running",
+                 "left": self.random.randint(1, 5) if self.nemesis else 3}
         return Result(m.name, "ok")
 
     def do_sanity(self, m, do, attempt, seen):

@@ -44,7 +44,8 @@ def standby(world, do, machine, rules):
     found = []
     for i in machine.instances:
         if world.serving(i) and not untested(i):
-            rest = sum(world.serving(o) for m in world.machines for o in m.instances if o.name == i.name and m.name not in do.hosts)
+            others = (o for m in world.machines for o in m.instances if o.name == i.name and m.name not in do.hosts)
+            rest = sum(world.serving(o) for o in others)
             if rest < world.floor.get(i.name, 0):
                 found.append(f"standby of {machine.name} leaves {rest} of {i.name}, the floor is {world.floor[i.name]}")
     return found

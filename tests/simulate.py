@@ -98,8 +98,9 @@ def arbitrary_policy(rng, world):
         floor = tuple((name, max(0, n - rng.randint(0, 1))) for name, n in world.floor.items())
         world.floor = dict(floor)
     gates = tuple(gate for gate in ("standby", "converge", "sanity", "live", "migrate", "stack") if rng.random() < 0.15)
-    return Policy(floor=floor, wave=rng.choice(["stack", "stack", 1, "50%"]), canary=rng.random() < 0.7, parallel=rng.randint(1, 4),
-                  max_failed=rng.choice([0, 0, 1]), limits=LIMITS, drain_then=rng.choice(["stop", "proceed", "ask"]), unmeasured=3.0,
+    return Policy(floor=floor, wave=rng.choice(["stack", "stack", 1, "50%"]), canary=rng.random() < 0.7,
+                  parallel=rng.randint(1, 4), max_failed=rng.choice([0, 0, 1]), limits=LIMITS,
+                  drain_then=rng.choice(["stop", "proceed", "ask"]), unmeasured=3.0,
                   soak=rng.choice([0, 0, 2]), detection=3.0, on_failure=rng.choice(["stop", "stop", "ask"]), gates=gates,
                   max_in_flight=rng.choice([None, None, None, 6]))
 
@@ -157,8 +158,8 @@ def rules_of(goal, policy, excluded, strict=True):
 
 
 def begin(world, book, goal, excluded=None):
-    book.events.append({"kind": "began", "run": world.run, "at": world.now, "seen": world.look().to_json(), "goal": goal.to_json(),
-                        "options": {"exclude": excluded or {}}})
+    book.events.append({"kind": "began", "run": world.run, "at": world.now, "seen": world.look().to_json(),
+                        "goal": goal.to_json(), "options": {"exclude": excluded or {}}})
 
 
 def nobody_drives(world, rng, book, goal, tear, lose):
@@ -220,7 +221,8 @@ def bounded(world, bound):
 
 
 def unreached(world, goal, warnings):
-    """What a Done claims and the truth denies; asked only where nobody else moved the world. Hosts named in a warning are excused."""
+    """What a Done claims and the truth denies; asked only where nobody else moved the world. Hosts named in a warning are
+    excused."""
     found = []
     for want in goal.wants if not goal.only else ():
         for m in world.machines:
@@ -310,7 +312,8 @@ def hand_trial(seed):
         else:
             begin(world, book, goal)
         if step == "live":
-            book.events.append({"kind": "forgave", "hosts": [m.name for m in world.machines if m.stack == stack], "at": world.now})
+            book.events.append({"kind": "forgave", "hosts": [m.name for m in world.machines if m.stack == stack],
+                                "at": world.now})
         try:
             end = drive(goal, policy, book, bounded(world, world.looks + BOUND))
             ends.append(end)
