@@ -6,8 +6,7 @@ import pytest
 
 from bgdeploy.model import Ask, Do, Done, Goal, Limits, Memory, Stop, Wait, Want
 from tests.scenes import (NOW, ONE, POLICY, TWO, asked, dark, deploy, did, foreign, host, job, mixed, part, passed, remembers,
-                          rollout,
-                          seen, steady, waiting)
+                          rollout, seen, steady, waiting)
 
 TAKEN = did("standby", "green-1 green-2", steady())
 OUT = steady(host("green-1", "standby"), host("green-2", "standby"))
@@ -140,13 +139,13 @@ class TestStandby:
         assert len(asked(deploy(), world, wave=wave).hosts) == size
 
     def test_an_excluded_host_is_left_alone(self):
-        assert done_to("standby",
-                       "green-2")(asked(deploy(), steady(), Memory(run="run", first_seen=steady(), excluded={"green-1": "x"})))
+        memory = Memory(run="run", first_seen=steady(), excluded={"green-1": "x"})
+        assert done_to("standby", "green-2")(asked(deploy(), steady(), memory))
 
     def test_the_load_that_is_there_now_must_fit_what_remains(self):
         busy = steady(*(host(n, sessions=10) for n in ("green-1", "green-2", "blue-1", "blue-2")))
-        assert "40 requests of api are in flight now, 20 each for the 2 that remain" in asked(deploy(), busy,
-                                                                                              max_in_flight=19).why
+        why = asked(deploy(), busy, max_in_flight=19).why
+        assert "40 requests of api are in flight now, 20 each for the 2 that remain" in why
         assert isinstance(asked(deploy(), busy, max_in_flight=20), Do)
 
     def test_a_load_that_nobody_counts_is_not_taken_for_none(self):

@@ -6,8 +6,7 @@ import pytest
 
 from bgdeploy.model import Ask, Closed, Do, Done, Goal, Memory, Stop, Wait
 from tests.scenes import (NOW, ONE, TWO, asked, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed,
-                          remembers,
-                          rollout, seen, steady, waiting)
+                          remembers, rollout, seen, steady, waiting)
 
 TAKEN = did("standby", "green-1 green-2", steady())
 OUT = steady(host("green-1", "standby"), host("green-2", "standby"))
