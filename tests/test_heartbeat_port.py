@@ -142,3 +142,12 @@ def test_in_flight_can_be_what_live_says_it_has_open(scur, age, count):
 def test_in_flight_is_not_known_where_nothing_counts_it():
     seen = look(dataclasses.replace(KIT, in_flight="none"), with_detail(DETAIL))
     assert (seen.in_flight, seen.counted_by) == (None, "")
+
+
+@pytest.mark.parametrize("reply", [
+    answer(DETAIL, "500 Oops"), answer(DETAIL, "203 Guess"), answer(DETAIL, length=len(DETAIL) + 1), answer("", "404 Not Found"),
+], ids=["500", "203", "cut off", "404"])
+def test_a_detail_view_that_is_not_answered_well_is_not_believed(reply):
+    seen = look(KIT, lambda _, request: [reply if b"/detail" in request.partition(b"\r\n")[0] else answer("standby")])
+    assert (seen.state, seen.version, seen.in_flight, seen.balancers) == (STANDBY, None, None, ())
+    assert "detail view" in seen.why
