@@ -357,7 +357,10 @@ def conform(console, url=None, token_file=None, restart=None, env=None, json=Fal
             open_site(env)
         except Refused:
             pass        # the instance need not be the lab's
-    report = trial.conform(where, token_file=token, restart=command)
+    try:
+        report = trial.conform(where, token_file=token, restart=command)
+    except ValueError as e:
+        raise BadInput(f"heartbeat.conform: {e}") from None
     console.text(trial.table(report))
     if json:
         console.document(trial.document(report))
@@ -365,7 +368,7 @@ def conform(console, url=None, token_file=None, restart=None, env=None, json=Fal
 
 
 @verb
-def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None, target=None, option=None):
+def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None, target=None, option=None, jenkins=False):
     from lab import lab as data_centre
     site = inventory.load(call.env(env, BASE), BASE)
     if site.lab is None:
@@ -379,8 +382,10 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
         found = data_centre.break_(site, fault, target, console.line, **dict(o.split("=", 1) for o in (option or "").split(",") if "=" in o))
     elif what == "mend":
         found = data_centre.mend(site, fault, target, console.line)
+    elif what == "up":
+        found = data_centre.up(site, console.line, jenkins)
     else:
-        found = {"up": data_centre.up, "down": data_centre.down, "status": data_centre.status}[what](site, console.line)
+        found = {"down": data_centre.down, "status": data_centre.status}[what](site, console.line)
     if json:
         console.document(found)
     return 0
