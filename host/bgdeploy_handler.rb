@@ -36,7 +36,7 @@ class BgdeployReport < Chef::Handler
     changed = Array(updated_resources)
     {
       id: run_status.run_id, success: run_status.success?, seconds: run_status.elapsed_time&.round(3), chef: Chef::VERSION,
-      run: told["run"], versions: told["versions"], all: Array(all_resources).size, updated_count: changed.size,
+      run: told["run"], versions: told["versions"], outranked: outranked, all: Array(all_resources).size, updated_count: changed.size,
       updated: changed.first(LIMIT).map { |resource| line(resource) },
       failed: failed && line(failed).merge(wanted: wanted(failed)),
       exception: exception,
@@ -46,6 +46,17 @@ class BgdeployReport < Chef::Handler
   # The attributes that the run was started with.
   def told
     node && node["bgdeploy"] ? node["bgdeploy"].to_hash : {}
+  end
+
+  # Versions that a higher level of precedence than ours sets: { "web" => "env_override" }.
+  def outranked
+    asked = node ? (node.normal["bgdeploy"] || {})["versions"].to_h : {}
+    asked.reject { |name, version| told["versions"].to_h[name] == version }.to_h do |name, _|
+      levels = node.debug_value("bgdeploy", "versions", name).reject { |_, value| value == :not_present }
+      [name, levels.map(&:first).last.to_s]
+    end
+  rescue StandardError
+    {}
   end
 
   # What went wrong first. A run's error wraps those of its resources, and a custom resource's message begins with its own name

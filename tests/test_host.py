@@ -154,6 +154,10 @@ class TestOutcome:
         said = outcome.translate("exit-code exited 1", "", report)[2]
         assert "version 9.0.0-1 is not in the repository as this host sees it" in said
 
+    def test_a_version_that_a_higher_level_sets_is_named_with_the_level(self):
+        state, _, why = outcome.translate("success exited 0", "", {"success": True, "outranked": {"web": "env_override"}})
+        assert state == "ok" and "['web'] is set by env_override, which outranks" in why
+
     def test_without_a_report_the_last_fatal_line_is_the_cause(self):
         assert outcome.translate("exit-code exited 1", "x\n[t] FATAL: RuntimeError: boom\ny", None)[2] == "RuntimeError: boom"
 

@@ -51,6 +51,11 @@ def translate(exit_words, tail, report):
         return TIMEOUT, number, "the time limit was reached (exit code {})".format(number)
     if number == 0:
         # Asked to end at its limit, a run without fork finishes what it does: it has converged, late.
+        higher = (report or {}).get("outranked") or {}
+        if higher:
+            return OK, 0, "converged, but not on what was asked: " + "; ".join(
+                "node['bgdeploy']['versions']['{}'] is set by {}, which outranks a deployment's".format(*pair)
+                for pair in sorted(higher.items()))
         return OK, 0, "converged, after its time limit" if result == "timeout" else "converged"
     child = _CHILD.search(tail)
     if number == 1 and child:

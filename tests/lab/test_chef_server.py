@@ -153,7 +153,7 @@ def test_an_attribute_of_a_higher_level_shows_in_what_runs_and_not_in_chefs_word
     finally:
         site.knife("node", "environment", "set", "green-1", "_default")
     assert seen.job.state == "ok" and seen.packages == {"api": NEW, "web": OLD} and site.answers(8080) == OLD
-    assert seen.report["versions"] == {"api": NEW, "web": OLD}      # what the node was told in the end
+    assert seen.report["versions"] == {"api": NEW, "web": OLD} and seen.report["outranked"] == {"web": "env_override"}
 
 
 def test_cookbooks_and_recipes_by_ssh_are_refused_on_such_a_host(site):
