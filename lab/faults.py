@@ -4,6 +4,7 @@ A fault has a target: a host, a balancer's node, or the service "repository" or 
 What was broken is remembered until it is mended, so that mend without a name puts everything right.
 """
 
+import re
 import subprocess
 import threading
 import time
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 from lab import network
 
 TABLE = "table bridge faults"
+FORMS = {"seconds": r"\d+(\.\d+)?", "port": r"\d{1,5}", "left": r"\d+[km]?", "rate": r"\d+[kmg]?bit"}
+EXAMPLES = {"seconds": "5", "port": "22", "left": "5m", "rate": "64kbit"}
 
 
 class Wrong(Exception):
@@ -83,9 +86,11 @@ def _check(running, fault, rule, target, options):
     if rule.kind == "host" and running.machines[target].state != "running":
         raise Wrong(f"{target} is {running.machines[target].state}: mend that first")
     allowed = _options(rule)
-    for name in options:
+    for name, value in options.items():
         if name not in allowed:
             raise Wrong(f"{fault} has no option '{name}'" + (f"; it has {', '.join(allowed)}" if allowed else ""))
+        if name in FORMS and not re.fullmatch(FORMS[name], str(value)):
+            raise Wrong(f"{name} '{value}' of {fault} is not understood; write it like {EXAMPLES[name]}")
 
 
 def _power_cut(running, host):

@@ -62,7 +62,7 @@ def of(site):
             raise errors.BadInput(f"{site.file}: the lab uses the name '{name}' itself: call the host or node otherwise")
     services = [urlsplit(url).hostname for url in (site.repository.url if site.repository else None, site.database) if url]
     members["infra"] = tuple(dict.fromkeys(services))
-    network = _network(site, members)
+    network = _network(site)
     members["ctl"] = (site.lab.get("controller") or str(network[2]),)
     _check(site, folder, members, network)
     return at(folder, network, tuple(members.items()))
@@ -88,14 +88,15 @@ def tokens(site, layout):
     return [pathlib.Path(name) for name in dict.fromkeys(named)] or [layout.folder / "token"]
 
 
-def _network(site, members):
+def _network(site):
+    named = site.lab.get("network")
     try:
-        if site.lab.get("network"):
-            return ipaddress.ip_network(str(site.lab["network"]))
-        return ipaddress.ip_network(f"{site.hosts[0].address}/24", strict=False)
-    except ValueError as error:
-        raise errors.BadInput(f"{site.file}: the lab needs IP addresses: {error}; write 'address: 10.77.0.11' at the host, "
-                              "and if need be 'lab: {network: 10.77.0.0/24}'") from None
+        return ipaddress.IPv4Network(str(named) if named else f"{site.hosts[0].address}/24", strict=bool(named))
+    except ValueError:
+        if named:
+            raise errors.BadInput(f"{site.file}: '{named}' is no IPv4 network; write 'lab: {{network: 10.77.0.0/24}}'") from None
+        raise errors.BadInput(f"{site.file}: '{site.hosts[0].address}' of {site.hosts[0].name} is no IPv4 address, and a lab has no "
+                              "name service; write 'address: 10.77.0.11' at each host and node") from None
 
 
 def _check(site, folder, members, network):
@@ -103,9 +104,9 @@ def _check(site, folder, members, network):
     for name, addresses in members.items():
         for address in addresses:
             try:
-                inside = ipaddress.ip_address(address) in network
+                inside = ipaddress.IPv4Address(address) in network
             except ValueError:
-                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IP address; a lab has no name service") from None
+                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IPv4 address; a lab has no name service") from None
             if not inside:
                 raise errors.BadInput(f"{site.file}: {address} of {name} is outside the lab's network {network}")
             if address in seen:

@@ -119,6 +119,10 @@ def test_a_balancer_node_can_be_reloaded_restarted_and_gone(lab):
     ("power", "green-1", {"colour": "red"}, "no option 'colour'; it has seconds"),
     ("crash", "green-1", {"component": "db"}, "no component 'db': api, web"),
     ("cut", "green-1", {"to": "mars"}, "'mars' is not on the switch"),
+    ("cut", "green-1", {"port": "ssh"}, "port 'ssh' of cut is not understood; write it like 22"),
+    ("power", "green-1", {"seconds": "soon"}, "seconds 'soon' of power is not understood; write it like 5"),
+    ("slow", "green-1", {"rate": "slowly"}, "write it like 64kbit"),
+    ("disk-full", "green-1", {"left": "-5m"}, "write it like 5m"),
 ])
 def test_a_fault_that_is_not_there_is_refused_in_a_sentence_and_breaks_nothing(lab, fault, target, options, said):
     with pytest.raises(errors.BadInput, match=said):
