@@ -15,7 +15,7 @@ from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.memory import fold
 from bgdeploy.model import Goal
 from bgdeploy.observe import Observer, Ports as LookPorts
-from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, store, watch
+from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, stats, store, watch
 from bgdeploy.prove import failed, floor as default_floor
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
@@ -34,7 +34,8 @@ class Session:
         self.state = environ.get("BGDEPLOY_STATE") or os.path.join(site.base, ".bgdeploy")
         self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
-        self.observer = Observer(site, self.shell, LookPorts(chef.look, heartbeat.read, balancer.pool), now=self.clock)
+        ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool, balancer.sessions)
+        self.observer = Observer(site, self.shell, ports, now=self.clock)
         self.interrupt = Interrupt()
         self._store = self._migrations = None
 
@@ -171,7 +172,8 @@ def locked(session, asked, options, run, grip):
                 lambda: carry_out(session, goal.migrate, run, journal))
     journal.tellers.append(lambda event: collect(session, run, event))
     ports = Ports(
-        look=lambda: session.look(LOOK, goal.migrate), act=lambda do, s, n: interruptible(acts(do, s, n), do, session.interrupt),
+        look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
+        act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),
         lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
         told=lambda: told(session), hook=lambda name, step, outcome: hook(site, run, asked, name, step, outcome),
         say=console.say,

@@ -213,7 +213,7 @@ def joined(shares):
     if not shares:
         return None
 
-    def together(parts):
+    def together(parts, kinds=()):
         requests = [whole(p.get("requests")) or 0 for p in parts]
         middle = [(n, number(p.get("p50_ms"))) for n, p in zip(requests, parts) if number(p.get("p50_ms")) is not None and n]
         worst = {key: max((number(p.get(key)) for p in parts if number(p.get(key)) is not None), default=None)
@@ -221,9 +221,10 @@ def joined(shares):
         return {"requests": sum(requests), "failed": sum(whole(p.get("failed")) or 0 for p in parts),
                 "longest_gap_ms": worst["longest_gap_ms"],
                 "p50_ms": round(sum(n * ms for n, ms in middle) / sum(n for n, _ in middle), 2) if middle else None,
-                "p99_ms": worst["p99_ms"]}
+                "p99_ms": worst["p99_ms"], **{key: [mapping(each) for p in parts for each in items(p.get(key))] for key in kinds}}
 
-    balancers = {name: together([mapping(mapping(s.get("balancers")).get(name)) for s in shares]) for name in ("live", "standby")}
+    balancers = {name: together([mapping(mapping(s.get("balancers")).get(name)) for s in shares], ("failures", "strays"))
+                 for name in ("live", "standby")}
     return {**together(shares), "balancers": balancers}
 
 

@@ -1,7 +1,10 @@
 """Sentences about a run that recap, Markdown, JUnit and HTML share. Pure; ASCII only."""
 
+import time
+
 from bgdeploy.clean import line
 from bgdeploy.columns import milliseconds, seconds
+from bgdeploy.tolerant import items, number
 
 OUTCOMES = {
     "done": "the goal is reached, and was seen to be",
@@ -51,7 +54,24 @@ def availability(share):
     lines = [_through("LIVE", share)] if share else []
     if balancers.get("standby", {}).get("requests"):
         lines.append(_through("STANDBY", balancers["standby"]))
+    live = balancers.get("live", {})
+    lines += [f"failed {_counted(each)}: {line(each.get('what'), 120)}" for each in _most(live.get("failures"))]
+    lines += [f"{line(each.get('host'), 80)} was sent {_counted(each)} although it had been let go: is that node reloaded without "
+              "its server states? (docs/balancers.md)" for each in _most(live.get("strays"))]
     return lines
+
+
+def _most(entries):
+    """The five of these that came most often."""
+    entries = [e for e in items(entries) if isinstance(e, dict) and isinstance(e.get("count"), int)]
+    return sorted(entries, key=lambda e: -e["count"])[:5]
+
+
+def _counted(entry):
+    """'3 requests of web through live-2, 02:10:03 to 02:10:04 UTC'."""
+    first, last = (_time_of_day(entry.get(key)) for key in ("first", "last"))
+    when = first if first == last else f"{first} to {last}"
+    return f"{entry['count']:,} requests of {line(entry.get('component'), 80)} through {line(entry.get('node'), 80)}, {when} UTC"
 
 
 def _through(name, share):
@@ -59,6 +79,11 @@ def _through(name, share):
         return f"requests through {name}: none were sent"
     return (f"requests through {name}: {share['requests']:,}, failed {share['failed']:,}, longest gap "
             f"{milliseconds(share['longest_gap_ms'])}, p50 {milliseconds(share['p50_ms'])}, p99 {milliseconds(share['p99_ms'])}")
+
+
+def _time_of_day(at):
+    at = number(at)
+    return time.strftime("%H:%M:%S", time.gmtime(at)) if at is not None and 0 < at < 4e9 else "--:--:--"
 
 
 def change(before, after):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bgdeploy import site as sites
-from bgdeploy.model import NO, YES, Policy
+from bgdeploy.model import NO, YES, ComponentSeen, Do, HostSeen, Policy, Seen
 from bgdeploy.outside import balancer, heartbeat, watch
 from bgdeploy.outside.availability import Availability
 from tests.authority import authority  # noqa: F401  (a fixture)
@@ -227,3 +227,22 @@ def test_a_reloaded_live_sends_requests_to_who_is_in_standby_unless_its_server_s
         stray, = live["strays"]
         assert (stray["node"], stray["host"], stray["component"]) == ("live-2", "blue-1", "web")
         assert stray["count"] >= 1 and stray["first"] <= stray["last"]
+
+
+def seen_with(pools):
+    """A Seen of hosts whose one component is in LIVE's pool as named: {host: pool}."""
+    return Seen(0.0, tuple(HostSeen(name, "s", True, (ComponentSeen("web", live_pool=pool),)) for name, pool in pools.items()))
+
+
+def test_what_every_node_has_let_go_counts_as_astray_until_an_act_puts_it_live_again():
+    with Kept() as server:          # says that green-1 answered
+        site = place(server.port)
+        for pool, act, astray in ((NO, None, True), (YES, None, False), ("moving", None, False), (None, None, False),
+                                  (NO, Do("live", "s", ("green-1",), ""), False), (NO, Do("live", "s", ("blue-1",), ""), True),
+                                  (NO, Do("converge", "s", ("green-1",), ""), True)):
+            watcher = watch.Watch(site).start()
+            seen = seen_with({"green-1": pool, "blue-1": NO})
+            assert watcher.looked(seen) is seen
+            assert act is None or watcher.doing(act) is act
+            time.sleep(0.15)
+            assert bool(watcher.stop()["balancers"]["live"]["strays"]) == astray, (pool, act)

@@ -11,6 +11,7 @@ import time
 
 from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
+from bgdeploy.model import NO
 from bgdeploy.outside.availability import Availability
 from bgdeploy.outside.http1 import Malformed
 from bgdeploy.outside.probes import Probe, Stream, what_failed
@@ -41,6 +42,17 @@ class Watch:
         """
         now = time.monotonic()
         self._out = {host: self._out.get(host, now) for host in hosts}
+
+    def looked(self, seen):
+        """Take from a look (model.Seen) which hosts every node of LIVE has let go; returns the same Seen."""
+        self.expect_out([h.name for h in seen.hosts if h.components and all(c.live_pool == NO for c in h.components)])
+        return seen
+
+    def doing(self, do):
+        """Hosts that an act (model.Do) puts live are to be served from now on, before a look can show it; returns the same Do."""
+        if do.step == "live":
+            self.expect_out([host for host in self._out if host not in do.hosts])
+        return do
 
     def start(self):
         """Begin to sample; returns self. A second call does nothing."""
