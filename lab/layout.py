@@ -95,8 +95,8 @@ def _network(site):
     except ValueError:
         if named:
             raise errors.BadInput(f"{site.file}: '{named}' is no IPv4 network; write 'lab: {{network: 10.77.0.0/24}}'") from None
-        raise errors.BadInput(f"{site.file}: '{site.hosts[0].address}' of {site.hosts[0].name} is no IPv4 address, and a lab has no "
-                              "name service; write 'address: 10.77.0.11' at each host and node") from None
+        raise errors.BadInput(f"{site.file}: '{site.hosts[0].address}' of {site.hosts[0].name} is no IPv4 address, and a lab has "
+                              "no name service; write 'address: 10.77.0.11' at each host and node") from None
 
 
 def _check(site, folder, members, network):
@@ -106,7 +106,7 @@ def _check(site, folder, members, network):
             try:
                 inside = ipaddress.IPv4Address(address) in network
             except ValueError:
-                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IPv4 address; a lab has no name service") from None
+                raise errors.BadInput(f"{site.file}: '{address}' of {name} is no IPv4 address, and a lab has no names") from None
             if not inside:
                 raise errors.BadInput(f"{site.file}: {address} of {name} is outside the lab's network {network}")
             if address in seen:

@@ -71,7 +71,7 @@ def test_a_site_is_no_lab_and_a_lab_writes_only_into_its_own_folder(site):
 def test_a_port_of_its_own_is_pinned_with_the_port(site, tmp_path):
     moved = dataclasses.replace(with_host(site, port=2222), base=str(tmp_path))
     there = dataclasses.replace(
-        moved, ssh=dataclasses.replace(site.ssh, identity=f"{tmp_path}/.lab/lab/key", known_hosts=f"{tmp_path}/.lab/lab/known_hosts"),
+        moved, ssh=dataclasses.replace(site.ssh, identity=None, known_hosts=None),
         repository=None, components=tuple(dataclasses.replace(c, heartbeat=dataclasses.replace(c.heartbeat, token=None))
                                           for c in site.components))
     place = layout.of(there)
