@@ -301,3 +301,29 @@ class TestStart:
         runs.start(at, self.asked(), lambda run: True)
         left = sorted(os.listdir(at(files.RUNS)))
         assert len(left) == runs.KEPT_RUNS + 1 and "old00" not in left and "r1" in left
+
+
+class TestWhyRun:
+    ASKED = ["why-run", "--limit", "60", "--recipes", "web", "--versions", "web=2.0.0-1", "--cookbooks", "3f2a9c01"]
+
+    def chef(self, at, script):
+        Path(at("/usr/bin/chef-client")).write_text("#!/bin/sh\n" + script)
+        os.chmod(at("/usr/bin/chef-client"), 0o755)
+        files.folder(at(files.COOKBOOKS + "/3f2a9c01"))
+
+    def test_it_tells_what_chef_says_and_leaves_no_run_behind(self, at, monkeypatch):
+        self.chef(at, 'echo would change "$@"')
+        command = runs.command
+        monkeypatch.setattr(runs, "command", lambda *given: [at("/usr/bin/chef-client"), *command(*given)[1:]])
+        run_folder(at, exit="success exited 0")
+        code, said = answer(self.ASKED, at)
+        assert code == 0 and said["state"] == "ok" and "would change" in said["output"] and "--why-run" in said["output"]
+        assert runs.newest(at) == "r1" and os.listdir(at(files.RUNS)) == ["r1"]
+        assert [name for name in os.listdir(at(files.CACHE)) if name.startswith("why-run")] == []
+
+    def test_it_is_refused_while_a_run_goes_on(self, at, monkeypatch):
+        self.chef(at, "exit 0")
+        run_folder(at)
+        monkeypatch.setattr("bgdeploy_host.facts.unit_active", lambda run: True)
+        code, said = answer(self.ASKED, at)
+        assert code == 3 and "goes on here" in said["refused"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from bgdeploy.clean import clean, line
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
-from bgdeploy.model import Job, Result
+from bgdeploy.model import Job, Release, Result
 
 TAIL_LINES, TAIL = 40, 4000
 OUTPUT_CAP = 1 << 20
@@ -114,6 +114,29 @@ def start_argv(site, host, run, release, restart=()):
         argv.append("--minimal-ohai")
     again = [name for name, _ in versions if name in restart]
     return argv + (["--restart", ",".join(again)] if again else [])
+
+
+def why_run(shell, site, host, release=None, limit=180.0):
+    """Let Chef say what it would do on a host, and change nothing: its words for a person; no rule reads them.
+
+    :param release: model.Release; None: the versions that are installed, with the cookbooks of this project.
+    :returns: text, cleaned and capped. :raises Refused: a run goes on, or nothing is installed and no release was named.
+    """
+    cookbooks, content = revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
+    if release is None:
+        installed = look(shell, site, host).packages
+        release = Release(tuple((name, version) for name, version in sorted(installed.items()) if version), cookbooks)
+    if not any(release.version(name) for name in host.components):
+        raise Refused(f"{host.name}: nothing is installed, so there is no version to rehearse: name one with --version")
+    if content:
+        sent = send_cookbooks(shell, site, host, cookbooks, content)
+        if sent.outcome != "ok":
+            raise NoAnswer(sent.detail) if sent.outcome == "unknown" else Refused(sent.detail)
+    argv = start_argv(site, host, "why-run", release)
+    dropped = {"--run", "--release", "--limit", "--lock-wait"}
+    kept = [word for at, word in enumerate(argv) if word not in dropped and (at == 0 or argv[at - 1] not in dropped)]
+    _, said = _ask(shell, site, host, ["why-run", *kept[1:], "--limit", str(int(limit) - 20)], limit=limit)
+    return f"{host.name}: {line(said.get('why'), 800)}\n" + clean(said.get("output") or "", 1 << 16)
 
 
 def stop(shell, site, host, run, limit=60.0):

@@ -13,6 +13,8 @@ KEPT_RUNS, KEPT_COOKBOOKS = 20, 5
 TAIL = 4000
 STOP_PATIENCE = 12.0            # SIGINT ended a run after 3 s when tried (Chef 18)
 BOOTTIME = 7                    # CLOCK_BOOTTIME; Python 3.6 has no name for it
+# Of a run; nothing of the caller's own environment reaches it, proxies least of all.
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
 CHEF_CLIENT = ("/usr/bin/chef-client", "/opt/chef/bin/chef-client", "/usr/local/bin/chef-client", "/usr/local/sbin/chef-client",
                "/usr/sbin/chef-client")
 
@@ -93,21 +95,17 @@ def start(at, asked, unit_active):
         last = newest(at)
         if last and state(at, last, unit_active)["state"] == outcome.RUNNING:
             raise files.Refused("run {} goes on here; look at it, or stop it: bgdeploy-host stop --run {}".format(last, last))
-        command = _command(at, asked, folder)
+        words = command(at, asked, files.RUNS + "/" + run)
         _prune(at)
         files.folder(folder)
-        attributes = {"bgdeploy": {"run": run, "versions": asked["versions"], "restart": asked.get("restart") or []}}
-        for path, version in (asked.get("attributes") or {}).items():
-            _place(attributes, path, asked["versions"][version])
-        files.write(folder + "/attrs.json", json.dumps(attributes))
-        files.write(folder + "/client.rb", client.config(at, asked, files.RUNS + "/" + run))
+        tell(at, asked, files.RUNS + "/" + run)
         files.write(folder + "/release", asked["release"])
         files.write(folder + "/boot_id", boot_id(at))
         files.write(folder + "/out", b"")
         files.write(folder + "/started",
                     json.dumps({"at": time.time(), "boottime": time.clock_gettime(BOOTTIME), "limit": asked["limit"]}))
         files.write(at(files.NEWEST), run)
-        problem = _launch(run, asked["limit"], command)
+        problem = _launch(run, asked["limit"], words)
         if problem:
             files.write(folder + "/out", problem)
             files.write(folder + "/exit", "not-started")
@@ -131,13 +129,16 @@ def stop(at, run, unit_active):
     return {"run": run, "state": state(at, run, unit_active)["state"]}
 
 
-def _command(at, asked, folder):
+def command(at, asked, where):
+    """The command line of a converge whose files are in the folder `where` of this host.
+
+    :raises Refused: no chef-client, no such cookbooks, or this host takes only its Chef Server's.
+    """
     chef = next((path for path in CHEF_CLIENT if os.access(at(path), os.X_OK)), None)
     if not chef:
         raise files.Refused("chef-client is not on this host: none of {} can be run".format(", ".join(CHEF_CLIENT)))
-    run = files.RUNS + "/" + asked["run"]
-    words = [chef, "--once", "--no-color", "--force-formatter", "--log_level", "warn", "--config", run + "/client.rb",
-             "--json-attributes", run + "/attrs.json", "--run-lock-timeout", str(asked["lock-wait"])]
+    words = [chef, "--once", "--no-color", "--force-formatter", "--log_level", "warn", "--config", where + "/client.rb",
+             "--json-attributes", where + "/attrs.json", "--run-lock-timeout", str(asked["lock-wait"])]
     if asked["mode"] == "server":
         # The node's own run list: with -o the node would not be saved, and the next daemon run would undo the pin.
         return words
@@ -152,16 +153,23 @@ def _command(at, asked, folder):
     return words + ["--local-mode", "--override-runlist", ",".join("recipe[{}]".format(name) for name in asked["recipes"])]
 
 
-def _launch(run, limit, command):
+def tell(at, asked, where):
+    """Write what a converge is told into the folder `where` of this host: attributes and configuration."""
+    attributes = {"bgdeploy": {"run": asked["run"], "versions": asked["versions"], "restart": asked.get("restart") or []}}
+    for path, component in (asked.get("attributes") or {}).items():
+        _place(attributes, path, asked["versions"][component])
+    files.write(at(where) + "/attrs.json", json.dumps(attributes))
+    files.write(at(where) + "/client.rb", client.config(at, asked, where))
+
+
+def _launch(run, limit, command_line):
     folder = files.RUNS + "/" + run
     words = ["/usr/bin/systemd-run", "--quiet", "--no-ask-password", "--collect", "--unit=" + unit(run),
              "--description=bgdeploy converge " + run, "--property=RuntimeMaxSec={}".format(limit),
-             "--property=TimeoutStopSec=20",
-             "--property=KillMode=mixed", "--property=WorkingDirectory=/",
+             "--property=TimeoutStopSec=20", "--property=KillMode=mixed", "--property=WorkingDirectory=/",
              "--property=ExecStopPost={}/exit.sh {}".format(LIBRARY, folder),
-             "--setenv=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "--setenv=HOME=/root",
-             "--setenv=LANG=C.UTF-8",
-             "--", LIBRARY + "/run.sh", folder] + command
+             *["--setenv={}={}".format(*pair) for pair in sorted(ENVIRONMENT.items())],
+             "--", LIBRARY + "/run.sh", folder] + command_line
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     said = done.stdout.decode("utf-8", "replace")[:2000]
     return None if done.returncode == 0 else said or "systemd-run: exit code {}".format(done.returncode)

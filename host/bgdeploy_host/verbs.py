@@ -35,6 +35,9 @@ VERBS = {
                "versions": several(NAME + "=" + VERSION), "cookbooks": HASH, "mode": "local|server", "minimal-ohai": None,
                "restart": several(NAME), "lock-wait": NUMBER, "attributes": several(NAME + "=" + ATTRIBUTE)},
               ("run", "release", "limit", "versions")),
+    "why-run": ({"limit": NUMBER, "recipes": several(RECIPE), "versions": several(NAME + "=" + VERSION), "cookbooks": HASH,
+                 "mode": "local|server", "minimal-ohai": None, "attributes": several(NAME + "=" + ATTRIBUTE)},
+                ("limit", "versions")),
     "stop": ({"run": RUN}, ("run",)),
     "output": ({"run": RUN, "from": r"[0-9]{1,15}", "cap": NUMBER}, ("run",)),
     "park": ({"component": NAME, "service": NAME}, ("component",)),
@@ -43,7 +46,7 @@ VERBS = {
 }
 LISTS, PAIRS = ("components", "recipes", "restart"), ("versions", "attributes")
 NUMBERS = {"limit": (10, 86400), "lock-wait": (0, 86400), "from": (0, 10 ** 15), "cap": (1, 4 << 20), "port": (1, 65535)}
-DEFAULTS = {"start": {"mode": "local", "lock-wait": 60}, "output": {"from": 0, "cap": 1 << 20}}
+DEFAULTS = {"start": {"mode": "local", "lock-wait": 60}, "why-run": {"mode": "local"}, "output": {"from": 0, "cap": 1 << 20}}
 
 
 class Wrong(Exception):
@@ -113,13 +116,16 @@ def act(at, verb, asked, stdin):
     from bgdeploy_host import facts, runs
     if verb == "look":
         return facts.look(at, [_component(text) for text in asked["components"]], asked.get("tail"))
-    if verb == "start":
+    if verb in ("start", "why-run"):
         unknown = [name for name in list(asked.get("restart", [])) + list(asked.get("attributes", {}))
                    if name not in asked["versions"]]
         if unknown:
             raise Wrong("{} has no version in --versions".format(unknown[0]))
         asked["attributes"] = {path: name for name, path in asked.get("attributes", {}).items()}
-        return runs.start(at, asked, facts.unit_active)
+        if verb == "start":
+            return runs.start(at, asked, facts.unit_active)
+        from bgdeploy_host import rehearsal
+        return rehearsal.rehearse(at, asked, facts.unit_active)
     if verb == "stop":
         return runs.stop(at, asked["run"], facts.unit_active)
     return runs.output(at, asked["run"], asked["from"], asked["cap"])

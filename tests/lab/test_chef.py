@@ -278,6 +278,15 @@ def test_a_run_is_started_once_whoever_asks_again(installed):
     assert installed.end(run).job.state == "ok"
 
 
+def test_a_rehearsal_tells_what_would_change_and_changes_nothing(installed):
+    before = installed.look()
+    said = chef.why_run(installed.shell, installed.site, installed.host, Release((("api", NEW), ("web", OLD))))
+    after = installed.look()
+    assert "would" in said.lower() and "2.0.0-1" in said
+    assert (after.packages, after.services) == (before.packages, before.services)
+    assert after.job.run == before.job.run
+
+
 def test_secrets_of_the_configuration_are_in_no_output(installed):
     """Chef prints differences of files, and all properties of a resource that failed."""
     run = installed.start("9.9.9-1", OLD)
