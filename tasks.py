@@ -182,8 +182,8 @@ def conform(c, url=None, token_file=None, restart=None, env=None, json=False):
     verbs.conform(**typed(locals()))
 
 
-@verb(help=ENV)
-def up(c, env=None, json=False):
+@verb(help={"jenkins": "and a Jenkins for this machine's browser, whose builds deploy to it", **ENV})
+def up(c, jenkins=False, env=None, json=False):
     """Bring the data centre on this machine up."""
     verbs.lab("up", **typed(locals()))
 

@@ -12,14 +12,15 @@ import sys
 import time
 
 from bgdeploy import errors
-from lab import balancers, cgroups, faults, hostfiles, hostlayer, image, infra, layout, link, network
+from lab import balancers, cgroups, faults, hostfiles, hostlayer, image, infra, jenkins, layout, link, network
 
 STAND_INS = "hosts are stand-ins: systemd-nspawn machines, Debian dressed as EL 9"
 
 
-def up(site, say=print):
+def up(site, say=print, with_jenkins=False):
     """Bring the lab up, unless it is up; cleans up first what a killed one left. Prints how long each part took.
 
+    :param with_jenkins: and a Jenkins beside it, see jenkins.py; also beside one that is up already.
     :raises errors.Refused: this machine cannot run it, or something did not start (the log is named).
     :raises errors.BadInput: the inventory does not describe a lab.
     """
@@ -33,24 +34,10 @@ def up(site, say=print):
             raise errors.Refused(f"the lab '{site.name}' is up, as another inventory (or older code) described it",
                                  "invoke lab.down, then invoke lab.up")
         say(f"lab '{site.name}' is up already")
-        return
-    link.clear(place)
-    for folder in (place.folder.parent, place.folder, place.run, place.log):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.chmod(place.folder, 0o700)
-    _raise_inotify(len(site.hosts), say)
-    hostfiles.keys(site, place)
-    _repository(site)
-    with open(os.open(place.run / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(_plan(site, place, layers), file)
-    prepared = time.monotonic()
-    times = link.start(place)
-    hosts = [times[host.name] for host in site.hosts]
-    say(f"lab '{site.name}' is up in {time.monotonic() - started:.1f} s: prepared {prepared - started:.1f} s, "
-        f"network {times['network']:.1f} s, {len(hosts)} hosts answer SSH after {min(hosts):.1f}-{max(hosts):.1f} s")
-    say(f"  {STAND_INS}")
-    for name, service in link.ask(place, {"do": "status"})["services"].items():
-        say(f"  {name}: {service['note']}")
+    else:
+        _start(site, place, layers, say, started)
+    if with_jenkins:
+        jenkins.start(site, place, say)
 
 
 def down(site, say=print):
@@ -94,6 +81,8 @@ def status(site, say=print):
             say(f"  {node.name:12} {node.address:15} {state:8} {balancer.name.upper()}: {ports}")
     for name, service in seen["services"].items():
         say(f"  {name:12} {place.address('infra'):15} {service['state']:8} {service['note']}")
+    if door := jenkins.there(place):
+        say(f"  jenkins      {door.url}, user {door.user}, password in {jenkins.password_file(place)}")
     for fault in seen["broken"].values():
         say(f"  broken: {fault}")
     return seen
@@ -148,6 +137,26 @@ def enter(site):
     if not first:
         raise errors.Refused(f"the lab '{site.name}' is not up", "invoke lab.up")
     network.enter(f"/proc/{first}/root/run/netns/ctl")
+
+
+def _start(site, place, layers, say, started):
+    link.clear(place)
+    for folder in (place.folder.parent, place.folder, place.run, place.log):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chmod(place.folder, 0o700)
+    _raise_inotify(len(site.hosts), say)
+    hostfiles.keys(site, place)
+    _repository(site)
+    with open(os.open(place.run / "plan.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(_plan(site, place, layers), file)
+    prepared = time.monotonic()
+    times = link.start(place)
+    hosts = [times[host.name] for host in site.hosts]
+    say(f"lab '{site.name}' is up in {time.monotonic() - started:.1f} s: prepared {prepared - started:.1f} s, "
+        f"network {times['network']:.1f} s, {len(hosts)} hosts answer SSH after {min(hosts):.1f}-{max(hosts):.1f} s")
+    say(f"  {STAND_INS}")
+    for name, service in link.ask(place, {"do": "status"})["services"].items():
+        say(f"  {name}: {service['note']}")
 
 
 def _plan(site, place, layers):

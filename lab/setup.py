@@ -1,21 +1,26 @@
 """Installs what is missing on this machine, and says what and why; needs nothing but Debian's own python3.
 
     /usr/bin/python3 lab/setup.py run lab test      (sections of lab/packages.txt; without any: run and lab)
+    /usr/bin/python3 lab/setup.py jenkins           (what `invoke lab.up --jenkins` needs besides)
 
 A second run finds everything in place and installs nothing. Never removes or downgrades a package.
 """
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 CACHE = pathlib.Path(os.environ.get("BGDEPLOY_CACHE") or HERE.parent / ".cache")
 NEEDS = HERE / "packages.txt"
+GEMS = {"gem": CACHE / "gems", "test gem": CACHE / "gems-test", "jenkins gem": CACHE / "gems-jenkins"}
+AGENT = HERE / "jenkins17"
 APT = ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300"]
 
 
@@ -31,14 +36,14 @@ class Missing(Exception):
 def needs(sections):
     """The wanted lines of packages.txt, in order.
 
-    :returns: list of (kind: "deb" | "gem" | "test gem", name, why).
+    :returns: list of (kind: "deb" or a key of GEMS, name, why).
     """
     found, section = [], None
     for line in NEEDS.read_text().splitlines():
         if line.startswith("["):
             section = line.strip("[] ")
         elif line.strip() and not line.startswith("#") and section in sections:
-            kind, name, why = re.match(r"((?:test )?gem )?\s*(\S+)\s+(.*)", line).groups()
+            kind, name, why = re.match(r"((?:test |jenkins )?gem )?\s*(\S+)\s+(.*)", line).groups()
             found.append(((kind or "deb").strip(), name, why))
     return found
 
@@ -105,6 +110,30 @@ def install_gems(folder, gems):
                       f"is the network there? The whole output is in {log}")
 
 
+def agent():
+    """Where the agent that lets the old Jenkins run on Java 17 is kept; another place for each state of its sources."""
+    key = hashlib.sha256()
+    for source in sorted(AGENT.rglob("*.java")):
+        key.update(source.name.encode() + source.read_bytes())
+    return CACHE / f"jenkins17-{key.hexdigest()[:12]}.jar"
+
+
+def compile_agent():
+    """The stand-ins are compiled apart: in the jar they lie where no class loader looks for them, see Agent.java."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as work:
+        stand_ins = [str(source) for source in (AGENT / "instead").rglob("*.java")]
+        manifest, jar = pathlib.Path(work, "manifest"), f"{work}/agent.jar"
+        manifest.write_text("Premain-Class: Agent\n")
+        for words in (["javac", "-d", f"{work}/jar", str(AGENT / "Agent.java")],
+                      ["javac", "-d", f"{work}/jar/instead", *stand_ins],
+                      ["jar", "cfm", jar, str(manifest), "-C", f"{work}/jar", "."]):
+            done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            if done.returncode:
+                raise Missing(f"{words[0]} could not make the agent for Jenkins ({last_line(done.stderr)}): see {AGENT}")
+        os.replace(jar, agent())
+
+
 def check_machine():
     """Raises Missing when this machine cannot be set up at all."""
     if not os.path.exists("/etc/debian_version") or not os.path.exists("/usr/bin/apt-get"):
@@ -159,7 +188,7 @@ def set_up(sections, say=print):
         started = time.monotonic()
         install_packages(packages)
         say(f"  done in {time.monotonic() - started:.0f} s")
-    for kind, folder in (("gem", CACHE / "gems"), ("test gem", CACHE / "gems-test")):
+    for kind, folder in GEMS.items():
         gems = missing_gems(folder, [name for its, name, _ in wanted if its == kind])
         if gems:
             say(f"Ruby gems to install into {folder} (with what they need; a minute or so):")
@@ -170,6 +199,8 @@ def set_up(sections, say=print):
             install_gems(folder, gems)
             say(f"  done in {time.monotonic() - started:.0f} s")
         installed += len(gems)
+    if "jenkins" in sections and not agent().exists():
+        compile_agent()
     return installed + len(packages)
 
 

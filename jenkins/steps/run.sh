@@ -1,0 +1,17 @@
+#!/bin/sh
+# Types one command for a build and ends with its exit code; what it recorded is left where the build archives it.
+#
+#   run.sh TASK OPTIONS...          as in: invoke TASK OPTIONS...
+#
+# An abort sends SIGTERM to this shell and to invoke. invoke ends with 5 within five seconds and says what serves; so this shell
+# waits for it, and collects. Secrets come by the environment (BGDEPLOY_HEARTBEAT_TOKEN_FILE): never as a word of a command,
+# which `sh -xe` writes into the console.
+set -eu
+steps=$(cd "$(dirname "$0")" && pwd)
+workspace=${WORKSPACE:-$PWD}
+cd "$steps/../.."
+code=0
+trap : TERM INT HUP
+invoke "$@" || code=$?
+WORKSPACE=$workspace "$steps/collect.sh"
+exit "$code"
