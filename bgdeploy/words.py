@@ -56,8 +56,8 @@ def availability(share):
         lines.append(_through("STANDBY", balancers["standby"]))
     live = balancers.get("live", {})
     lines += [f"failed {_counted(each)}: {line(each.get('what'), 120)}" for each in _most(live.get("failures"))]
-    lines += [f"{line(each.get('host'), 80)} was sent {_counted(each)} although it had been let go: is that node reloaded without "
-              "its server states? (docs/balancers.md)" for each in _most(live.get("strays"))]
+    lines += [f"{line(each.get('host'), 80)} was sent {_counted(each)} although it had been let go: was that node reloaded "
+              "without its server states? (docs/balancers.md)" for each in _most(live.get("strays"))]
     return lines
 
 
