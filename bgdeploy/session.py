@@ -16,7 +16,7 @@ from bgdeploy.memory import fold
 from bgdeploy.model import Goal
 from bgdeploy.observe import Observer, Ports as LookPorts
 from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, stats, store, watch
-from bgdeploy.prove import failed, floor as default_floor
+from bgdeploy.prove import converged, failed, floor as default_floor
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
 ASKED_TO_STOP = "stop"
@@ -34,7 +34,7 @@ class Session:
         self.state = environ.get("BGDEPLOY_STATE") or os.path.join(site.base, ".bgdeploy")
         self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
-        ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool, balancer.sessions)
+        ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool)
         self.observer = Observer(site, self.shell, ports, now=self.clock)
         self.interrupt = Interrupt()
         self._store = self._migrations = None
@@ -86,9 +86,12 @@ class Session:
         ids = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         found = {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
         if self.site.store and self.site.store.startswith("mongodb"):
-            for run in self.store.runs()[-most:]:
-                if run not in found:
-                    found[run] = self.store.events(run)
+            try:
+                for run in self.store.runs()[-most:]:
+                    if run not in found:
+                        found[run] = self.store.events(run)
+            except NoAnswer as e:
+                self.console.line(f"runs of other machines are not known: {e.sentence}")
         return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
 
     def by(self):
@@ -142,7 +145,7 @@ def take_lock(session, asked, run, options):
 
 def locked(session, asked, options, run, grip):
     site, console = session.site, session.console
-    seen = session.look()
+    seen = session.look(LOOK if asked.task == "back" else None)
     runs = session.runs()
     history = [events for _, events in runs]
     open_ones = open_runs(runs)
@@ -159,6 +162,7 @@ def locked(session, asked, options, run, grip):
     policy = policy_of(site, options)
     if options.get("confirm") and not options["confirm"](goal, seen, policy):
         return None, None
+    refuse_other_cookbooks(goal, seen, events_of(joined), revision)
     if any(w.release for w in goal.wants) and goal.only in (None, "converge"):
         check.refuse(site, session, [h.name for w in goal.wants for h in seen.stack(w.stack)
                                      if (not w.hosts or h.name in w.hosts) and h.name not in (options.get("exclude") or {})])
@@ -228,6 +232,23 @@ def supersede(session, asked, goal, seen, open_ones, joined):
         journal = Journal(session.folder(run), session.clock)
         journal.write("ended", outcome="superseded", exit_code=0, why=f"superseded by {asked.task}", next=[], seen=None)
         journal.close()
+        write_reports(session, run, journal.events)
+
+
+def events_of(joined):
+    return joined[1] if joined else []
+
+
+def refuse_other_cookbooks(goal, seen, events, revision):
+    """A run goes on with the cookbooks that it pinned; where they have changed here since, only a new run can bring them."""
+    memory = fold(events)
+    for want in goal.wants:
+        pinned = want.release.cookbooks if want.release and goal.only in (None, "converge") else ""
+        if pinned and revision and pinned != revision and not all(
+                converged(h, want.release, memory) for h in seen.stack(want.stack) if not want.hosts or h.name in want.hosts):
+            versions = ",".join(f"{name}={version}" for name, version in want.release.versions)
+            raise Refused(f"the cookbooks here have changed since run {memory.run} pinned them ({pinned} then, {revision} now)",
+                          f"invoke deploy --stack {want.stack} --version {versions}")
 
 
 def policy_of(site, options):
@@ -255,6 +276,8 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
         forgive(journal, seen)
     elif joined:
         journal.write("joined", **said, goal=goal.to_json(), options=typed)
+        if options.get("exclude"):
+            journal.write("excluded", hosts=options["exclude"])
     else:
         first = next((w.release for w in goal.wants if w.release), None)
         journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(), options=typed,
@@ -301,7 +324,7 @@ def told(session):
     """Somebody asked this driver to stop, or None. A silent store asks for nothing."""
     try:
         wish = session.store.recall(ASKED_TO_STOP)
-        if wish and wish.get("pid") == os.getpid():
+        if wish and (wish.get("pid"), wish.get("host")) == (os.getpid(), session.by()["host"]):
             session.store.forget(ASKED_TO_STOP)
             return f"{wish.get('by')} asked this run to stop: invoke back was typed"
     except NoAnswer:

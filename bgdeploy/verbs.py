@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,8 @@ def verb(function):
         console = Console(json=bool(options.get("json")))
         code = 1
         try:
+            for number in (signal.SIGTERM, signal.SIGHUP):      # until a run takes over: as by Ctrl-C
+                signal.signal(number, signal.default_int_handler)
             code = function(console, *words, **options) or 0
         except Trouble as trouble:
             console.trouble(trouble)
