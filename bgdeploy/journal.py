@@ -5,6 +5,7 @@ A last line torn by a crash is not an event; whatever follows a torn line starts
 
 import json
 import os
+import pwd
 import secrets
 import time
 from datetime import datetime, timezone
@@ -31,8 +32,10 @@ class Journal:
             self.events = read(self.path)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise Refused(f"{e.filename or folder}: the journal cannot be written: {e.strerror}; "
-                          f"its folder must belong to the user who runs bgdeploy (BGDEPLOY_STATE names another)") from None
+            path = e.filename or folder
+            raise Refused(f"{path}: the journal cannot be written: {e.strerror}; {owned(path)}, you are {user(os.geteuid())}: "
+                          f"let its owner share it, or set BGDEPLOY_STATE to a folder of yours") from None
+        self._torn = False
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")
@@ -41,10 +44,12 @@ class Journal:
     def write(self, kind, **fields):
         """Append one event, fsynced; then tell it. Returns the event (a dict). A full disk raises OSError: no act follows."""
         event = {"n": len(self.events) + 1, "at": round(self.clock(), 3), "kind": kind, **fields}
-        line = json.dumps(event, ensure_ascii=True, default=str).encode() + b"\n"
+        line = b"\n" * self._torn + json.dumps(event, ensure_ascii=True, default=str).encode() + b"\n"
+        self._torn = True           # until it is whole and on disk
         while line:
             line = line[os.write(self._file, line):]
         os.fsync(self._file)
+        self._torn = False
         self.events.append(event)
         for tell in self.tellers:
             tell(event)
@@ -63,6 +68,20 @@ class Journal:
                 os.fsync(fd)
             finally:
                 os.close(fd)
+
+
+def owned(path):
+    """Whose the path is, or the nearest folder above it that is there."""
+    while path and path != "/" and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return f"{path or '.'} belongs to {user(os.stat(path or '.').st_uid)}"
+
+
+def user(uid):
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def read(path):
