@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import socketserver
+import sqlite3
 import struct
 import sys
 import threading
@@ -46,9 +47,18 @@ def main(arguments=None):
     parser.add_argument("--file", help="SQLite file; without it nothing outlives the process")
     parser.add_argument("--test-commands", action="store_true", help="allow configureFailPoint")
     options = parser.parse_args(arguments)
-    import database_commands                    # here, for the lab to ask for `command` without mongomock
-    server = database_commands.Server(options.file, options.test_commands)
-    with Listener((options.bind, options.port), connection_class(server, database_commands.HangUp)) as listener:
+    try:
+        import database_commands                # here, for the lab to ask for `command` without mongomock
+        server = database_commands.Server(options.file, options.test_commands)
+    except ImportError as missing:
+        sys.exit(f"lab database: {missing}; install python3-bson, python3-pymongo and python3-mongomock")
+    except (OSError, sqlite3.Error) as trouble:
+        sys.exit(f"lab database: {options.file} cannot be used: {trouble}")
+    try:
+        listener = Listener((options.bind, options.port), connection_class(server, database_commands.HangUp))
+    except OSError as trouble:
+        sys.exit(f"lab database: cannot listen on {options.bind}:{options.port}: {trouble.strerror}")
+    with listener:
         signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=listener.shutdown).start())
         print(f"{OWN} on {options.bind}:{listener.server_address[1]}, pid {os.getpid()}", flush=True)
         try:

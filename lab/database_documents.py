@@ -31,7 +31,7 @@ class Collection(mock.Collection):
     def candidates(self, query, direction=0):
         """The documents that may match, in the order of _id if `direction` is 1 or -1; None instead if that order is not known.
 
-        A list: mongomock changes the collection while it looks.
+        A list where the statement writes: mongomock changes the collection while it looks.
         """
         documents = self.documents
         documents._remove_expired_documents()
@@ -44,14 +44,15 @@ class Collection(mock.Collection):
             return [document for document in found if document is not None]
         order = documents.order() if direction or isinstance(wanted, dict) and RANGE & set(wanted) else None
         if order is None:
-            return None if direction else list(documents._documents.values())
+            everything = documents._documents.values()
+            return None if direction else list(everything) if self.writing else everything
         low, high = 0, len(order)
         for operator, bound in wanted.items() if isinstance(wanted, dict) and order else ():
             if operator in RANGE and kind(bound) == kind(order[0]):
                 at = (bisect.bisect_left if operator in ("$gte", "$lt") else bisect.bisect_right)(order, bound)
                 low, high = (max(low, at), high) if operator in ("$gt", "$gte") else (low, min(high, at))
         keys = order[low:high] if direction >= 0 else order[low:high][::-1]
-        return [documents._documents[key] for key in keys]
+        return (documents._documents[key] for key in keys)
 
     def matching(self, query, sort=()):
         """The documents that match, in order; not copies."""

@@ -144,9 +144,10 @@ class Disk(store.ServerStore):
         if path:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         self._file = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
+        # exclusive: a second server over the same file would not see what this one has in memory
         # full: the write-ahead log is synced at each commit, so that an answered write survives a power cut as well
         self._file.executescript(
-            "pragma journal_mode=wal; pragma synchronous=full;"
+            "pragma locking_mode=exclusive; pragma journal_mode=wal; pragma synchronous=full;"
             "create table if not exists collections(namespace text primary key, description blob);"
             "create table if not exists documents(n integer primary key, namespace text, document blob);")
         self._load()

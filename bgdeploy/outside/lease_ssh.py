@@ -14,7 +14,7 @@ from bgdeploy.outside import lease
 from bgdeploy.outside.ssh import Shell
 from bgdeploy.site import Host
 
-LIMIT = 5.0             # seconds for one question; asked a second time if its answer was lost at once
+LIMIT = 8.0             # seconds for one question; asked a second time if its answer was lost at once
 FOLDER = "/var/lib/bgdeploy-lease"
 
 # $1 verb, $2 name, $3 folder, then the verb's own; a holder or a hold comes on stdin. A lease file is a line
@@ -23,7 +23,8 @@ FOLDER = "/var/lib/bgdeploy-lease"
 SCRIPT = r"""
 umask 077
 d=$3
-[ -d "$d" ] || { d=${HOME:-/nowhere}/.bgdeploy; mkdir -p "$d" 2>/dev/null; }
+if [ -d "$d" ]; then umask 007
+else d=${HOME:-/nowhere}/.bgdeploy; mkdir -p "$d" 2>/dev/null; fi
 v=$1 n=$2
 shift 3
 command -v flock >/dev/null || { echo lacks flock; exit 5; }

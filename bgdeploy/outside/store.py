@@ -108,14 +108,19 @@ class Store:
 
     def events(self, run):
         """The events of a run in the order of their `n`, each once."""
-        events = {}
-        for at, event in enumerate(self.records.events(_run(run))):
-            events.setdefault(event.get("n", -at), event)
-        return [events[n] for n in sorted(events)]
+        return _in_order(self.records.events(_run(run)))
 
     def runs(self):
         """IDs of all runs, oldest first."""
         return self.records.runs()
+
+    def recent(self, most=200):
+        """[(run, events)] of the last runs, oldest first; one question, however many they are."""
+        last = self.runs()[-most:]
+        found = {run: [] for run in last}
+        for run, event in self.records.since(last[0]) if last else ():
+            found.setdefault(run, []).append(event)
+        return [(run, _in_order(events)) for run, events in sorted(found.items())]
 
     def remember(self, key, value):
         """Keeps a small JSON value under a key such as "pin/web"; the last one counts."""
@@ -145,6 +150,14 @@ class Store:
             return None
         by, since, reason = (clean.line(held.get(key) or "?", 300) for key in ("by", "since", "reason"))
         return f"{by} froze this site on {since}: {reason}"
+
+
+def _in_order(events):
+    """Each `n` once, the first counts."""
+    found = {}
+    for at, event in enumerate(events):
+        found.setdefault(event.get("n", -at), event)
+    return [found[n] for n in sorted(found)]
 
 
 def _run(run):

@@ -196,6 +196,10 @@ class FileRecords:
         names = os.listdir(os.path.join(self.folder.path, "runs"))
         return sorted(name[:-len(".jsonl")] for name in names if name.endswith(".jsonl"))
 
+    def since(self, first):
+        """(run, event) of all runs from that one on."""
+        return [(run, event) for run in self.runs() if run >= first for event in self.events(run)]
+
     def remember(self, key, value):
         self.folder.write(_file_of(key), {"value": value})
 

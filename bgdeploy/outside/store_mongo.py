@@ -113,6 +113,12 @@ class MongoRecords:
         query = {**below(f"{self._site}/"), "n": 1}
         return sorted({one["run"] for one in self._events(lambda events: list(events.find(query, {"run": 1})))})
 
+    def since(self, first):
+        query = {"_id": {"$gte": f"{self._site}/{first}/", "$lt": f"{self._site}/\uffff"}}
+        found = self._events(lambda events: list(events.find(query, {"run": 1, "event": 1}).sort("_id", ASCENDING)))
+        pairs = ((one["run"], _json(one.get("event"), None)) for one in found)
+        return [(run, event) for run, event in pairs if isinstance(event, dict)]
+
     def remember(self, key, value):
         document = {"$set": {"value": json.dumps(value, default=str)}}
         self._values(lambda values: values.update_one({"_id": f"{self._site}/{key}"}, document, upsert=True))

@@ -14,7 +14,7 @@ import pytest
 
 from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.outside import lease as leases
-from bgdeploy.outside import store_file
+from bgdeploy.outside import lease_ssh, store_file
 from tests.contract.sshd import Sshd
 from tests.serving import ROOT
 from tests.stores import described, opened, soon
@@ -205,6 +205,14 @@ def test_a_lock_host_s_files_are_private_and_in_the_user_s_home(remote):
         listed = shell(remote, "cd ~/.bgdeploy && stat -c '%a %n' . *")
         assert all(line.split()[0] in ("700", "600") for line in listed.splitlines()), listed
         remote.unhold()
+
+
+def test_a_folder_that_an_administrator_made_is_used_and_shared_with_its_group(remote, monkeypatch):
+    shell(remote, "mkdir -p ~/shared && chmod 2770 ~/shared")
+    monkeypatch.setattr(lease_ssh, "FOLDER", shell(remote, "printf %s ~/shared"))
+    with remote.take({"who": "ann"}):
+        listed = shell(remote, "cd ~/shared && stat -c '%a %n' *").splitlines()
+        assert {line.split()[0] for line in listed} == {"660"} and len(listed) == 2
 
 
 def test_a_lock_host_that_was_restarted_is_watched_not_believed(remote):
