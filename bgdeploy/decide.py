@@ -202,7 +202,7 @@ def converge(q, want, wave, earlier):
     R, all_hosts = want.release, q.seen.stack(want.stack)
     working = [h for h in all_hosts if busy(q, want, h) and (R or not serves(h))]
     ready = [h for h in wave if R and not busy(q, want, h) and let_go(h) and not converged(h, R, q.memory)]
-    proved = not q.policy.canary or any(h.name in q.memory.jobs and converged(h, R, q.memory) for h in all_hosts)
+    proved = not q.policy.canary or any(R and h.name in q.memory.jobs and converged(h, R, q.memory) for h in all_hosts)
     room = (q.policy.parallel if proved else 1) - len(working)
     if ready and room > 0:
         todo = ready[:room]

@@ -94,7 +94,8 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
                 return finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted=interrupt.wanted)
             reason = ports.told()
             if reason:
-                return finish(journal, goal, ports, policy, memory, seen, Stop(reason, "invoke status"), accept, interrupted="back")
+                step = Stop(reason, "invoke status")
+                return finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted="back")
             seen = ports.look()
             memory = noted(memory, seen, policy)
             served = {h.name: h.started for h in seen.hosts if h.name in memory.put and serves(h)}
@@ -243,6 +244,8 @@ def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted
     """Write the last events and name outcome and exit code (contract: 5 before all, then 8, then 4 or 7; 6 only if done)."""
     short = shortfall(seen, policy) if seen else ["nothing was seen"]
     found = list(step.warnings) if isinstance(step, Done) else []
+    if short and memory.acted and isinstance(step, Done):
+        found.append(("floor-not-proved", f"the floor is not proved to be served: {'; '.join(short)}"))
     found += [(e.get("key", "warning"), e["text"]) for e in journal.events if e["kind"] == "warned"]
     counted = tuple(text for key, text in found if key not in accept)
     next_commands = tuple(step.next_command.split(" | ")) if isinstance(step, Stop) else ()
@@ -267,9 +270,6 @@ def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted
             journal.write("warned", key="hook", text=f"hook run-ended: {complaint}")
             if code == 0 and "hook" not in accept:
                 outcome, code, counted = "warned", 6, (*counted, f"hook run-ended: {complaint}")
-    if short and memory.acted and isinstance(step, Done):
-        found.append(("floor-not-proved", f"the floor is not proved to be served: {'; '.join(short)}"))
-        outcome, code = ("warned", 6) if code == 0 and "floor-not-proved" not in accept else (outcome, code)
     available = ports.watched()
     if available:
         journal.write("watched", availability=available)
