@@ -9,7 +9,7 @@ from bgdeploy import versions
 from bgdeploy.holds import gated, patient, timely
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, in_standby_pool, is_out, known, let_go, loose, may_serve,
-                            running, sane, serves, shortfall, state, tested, too_full, unsound, untouched, wave_size)
+                            running, sane, serves, short, shortfall, state, tested, too_full, unsound, untouched, wave_size)
 from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
 from bgdeploy.waits import patience, pool, trouble
 
@@ -58,15 +58,15 @@ def preflight(q):
 
 
 def rescue(q):
-    """Fewer than the floor serve, for longer than LIVE needs to notice a flip, and this run took out something that is
-    still as it was: put that back first. Never what was touched."""
-    lacking = shortfall(q.seen, q.policy)
+    """Fewer than the floor serve, for longer than LIVE needs to notice a flip, and this run took out something of just that
+    which is still as it was: put that back first. Never what was touched."""
+    lacking, parts = shortfall(q.seen, q.policy), short(q.seen, q.policy)
     if not lacking or q.memory.short_since is None or q.now - q.memory.short_since < q.policy.detection:
         return None
     for want in q.goal.wants:
         if want.mode == LIVE or q.goal.only:
             hosts = [h for h in hosts_of(q, want) if is_out(h) and untouched(h, q.memory) and not running(h)
-                     and all(c.heartbeat == STANDBY for c in h.components)]
+                     and all(c.heartbeat == STANDBY for c in h.components) and any(c.name in parts for c in h.components)]
             if hosts:
                 why = f"rescue: {'; '.join(lacking)}; {names(hosts)} served before and is untouched"
                 if q.goal.only and q.goal.only != "live":

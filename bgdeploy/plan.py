@@ -54,7 +54,9 @@ def events(step, seen, now):
 
 
 def predict(seen, step, run):
-    """The world after one step that does what it should. Pure."""
+    """The world after one step that does what it should. Pure. A question changes nothing."""
+    if isinstance(step, Ask):
+        return seen
     hosts = tuple(host_after(h, step, run) if h.name in step.hosts else h for h in seen.hosts)
     migration = {**(seen.migration or {}), "state": "done"} if isinstance(step, Do) and step.step == "migrate" else seen.migration
     return replace(seen, hosts=hosts, migration=migration)

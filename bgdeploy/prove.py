@@ -195,14 +195,20 @@ def serving(seen, without=()):
     return counts
 
 
+def short(seen, policy, without=()):
+    """Names of components that fewer than their floor serve without these hosts."""
+    have = serving(seen, without)
+    return [name for name, least in sorted(floor(seen, policy).items()) if have[name] < least]
+
+
 def shortfall(seen, policy, without=(), components=None):
     """Sentences: which component would be below its floor without these hosts, and who is missing. Empty: none."""
-    have, sentences = serving(seen, without), []
-    for name, least in sorted(floor(seen, policy).items()):
-        if (components is None or name in components) and have[name] < least:
+    have, least, sentences = serving(seen, without), floor(seen, policy), []
+    for name in short(seen, policy, without):
+        if components is None or name in components:
             missing = [f"{h.name} ({state(c)})" for h in seen.hosts if h.name not in without
                        for c in h.components if c.name == name and not c.serves]
-            sentences.append(f"{name} would be served by {have[name]}, the floor is {least}"
+            sentences.append(f"{name} would be served by {have[name]}, the floor is {least[name]}"
                              + (f"; not serving: {', '.join(missing)}" if missing else ""))
     return sentences
 

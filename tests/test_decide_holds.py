@@ -227,6 +227,12 @@ class TestRescue:
         worked = steady(host("green-1", "standby", job=job(state="failed")), OUT.host("green-2"), *self.DOWN.stack("blue"))
         assert asked(deploy(), worked, remembers(TAKEN, short_since=NOW - 4)).hosts == ("green-2",)
 
+    def test_what_lacks_elsewhere_and_this_host_does_not_have_is_no_reason_to_put_it_back(self):
+        before = steady(mixed("green-2", part("api")), mixed("blue-2", part("api"), part("web", "down")))
+        after = steady(mixed("green-2", part("api", "standby")), before.host("blue-2"))
+        memory = remembers(did("standby", "green-2", before), short_since=NOW - 9, **QUIET)
+        assert is_do(asked(deploy(hosts=("green-2",)), after, memory, floor=(("web", 3), ("api", 3))), "converge", "green-2")
+
     def test_by_hand_it_is_named_and_not_done(self):
         stop = asked(by_hand("drain"), self.DOWN, remembers(TAKEN, short_since=NOW - 4))
         assert isinstance(stop, Stop) and stop.next_command == "invoke live --stack green"
