@@ -8,7 +8,7 @@ import pytest
 from tests.test_docs_commands import tasks
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "CHANGELOG.md", "docs/how-it-decides.md", "docs/runbook.md")
+PAGES = ("README.md", "CHANGELOG.md", "docs/how-it-decides.md", "docs/runbook.md", "docs/jenkins.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -14,4 +14,5 @@ code=0
 trap : TERM INT HUP
 invoke "$@" || code=$?
 WORKSPACE=$workspace "$steps/collect.sh"
+[ "$code" = 0 ] || echo "invoke $1 ended with exit code $code"
 exit "$code"
