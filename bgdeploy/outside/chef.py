@@ -123,9 +123,9 @@ def why_run(shell, site, host, release=None, limit=180.0):
     :returns: text, cleaned and capped. :raises Refused: a run goes on, or nothing is installed and no release was named.
     """
     cookbooks, content = revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
-    if release is None:
-        installed = look(shell, site, host).packages
-        release = Release(tuple((name, version) for name, version in sorted(installed.items()) if version), cookbooks)
+    versions = release.versions if release else tuple(sorted((name, version) for name, version in look(
+        shell, site, host).packages.items() if version))
+    release = Release(versions, cookbooks)
     if not any(release.version(name) for name in host.components):
         raise Refused(f"{host.name}: nothing is installed, so there is no version to rehearse: name one with --version")
     if content:
