@@ -71,7 +71,9 @@ def doing(m, e):
                        converges={**m.converges, **{h: m.converges.get(h, 0) + 1 for h in hosts}})
     if step == "live":
         return replace(m, put={**m.put, **{h: started.get(h) for h in hosts}}, released=without(m.released, hosts))
-    return replace(m, forgiven=m.forgiven - {"migrate"}) if step == "migrate" else m
+    if step == "migrate":       # a person's answer is good for one try
+        return replace(m, forgiven=m.forgiven - {"migrate"}, answers=without(m.answers, [("migration", "")]))
+    return m
 
 
 def tried(m, e):

@@ -72,11 +72,11 @@ class Session:
             return seen
 
     def migrated(self):
-        """Triples (migration, component, least version) of what is done; None if the database does not say."""
+        """Triples (migration, component, least version) of what is done, or half done; None if the database does not say."""
         if not self.site.database:
             return ()
         try:
-            return tuple((m["name"], c, v) for m in self.migrations.states() if m["state"] == "done" for c, v in m["needs"].items())
+            return tuple((m["name"], c, v) for m in self.migrations.states() if m["state"] != "absent" for c, v in m["needs"].items())
         except NoAnswer:
             return None
 
@@ -87,9 +87,7 @@ class Session:
         found = {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
         if self.site.store and self.site.store.startswith("mongodb"):
             try:
-                for run in self.store.runs()[-most:]:
-                    if run not in found:
-                        found[run] = self.store.events(run)
+                found = {**dict(self.store.recent(most)), **found}
             except NoAnswer as e:
                 self.console.line(f"runs of other machines are not known: {e.sentence}")
         return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
@@ -179,7 +177,7 @@ def locked(session, asked, options, run, grip):
         look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
         act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),
         lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
-        told=lambda: told(session), hook=lambda name, step, outcome: hook(site, run, asked, name, step, outcome),
+        told=lambda: told(session), hook=lambda name, step, outcome: hook(session, run, asked, name, step, outcome),
         say=console.say,
         watched=watcher.stop)
     try:
@@ -309,7 +307,8 @@ def forgive(journal, seen):
 
 def carry_out(session, name, run, journal):
     """Step 6, once: the migration in its own claim, with a person's choice where one was needed."""
-    choice = fold(journal.events).answers.get(("migration", ""))
+    asked = max(n for n, e in enumerate(journal.events) if e["kind"] == "doing")
+    choice = fold(journal.events[:asked]).answers.get(("migration", ""))    # good for this once
     return session.migrations.run(session.migrations.named(name), run, session.by()["user"], "repeat" if choice == "repeat" else None,
                                   session.console.line, lambda: session.interrupt.wanted is not None)
 
@@ -359,11 +358,11 @@ def collect(session, run, event):
             session.console.line(f"{name}: Chef's full output could not be fetched: {e}")
 
 
-def hook(site, run, asked, name, step, outcome):
-    facts = {"run": run, "env": site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "", "hosts": ",".join(getattr(step, "hosts", ()) or ()),
+def hook(session, run, asked, name, step, outcome):
+    facts = {"run": run, "env": session.site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "", "hosts": ",".join(getattr(step, "hosts", ()) or ()),
              "step": getattr(step, "step", "") or "", "why": getattr(step, "why", "") or "",
              "release": step.release.id if getattr(step, "release", None) else "", "outcome": outcome or ""}
-    ended = hooks.run(site, name, facts)
+    ended = hooks.run(session.site, name, facts, stop=lambda: session.interrupt.wanted is not None)
     return ended.outcome, ended.detail
 
 
