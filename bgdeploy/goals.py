@@ -124,7 +124,7 @@ def step(asked, known):
     if asked.task in ("standby", "drain"):
         return Goal((Want(asked.stack, STANDBY, None, asked.hosts),), only=asked.task, kind="step")
     hosts = [h for h in known.seen.stack(asked.stack) if not asked.hosts or h.name in asked.hosts]
-    pinned = records.pinned(known.open_run) if known.open_run else None
+    pinned = records.pinned(known.open_run, asked.stack) if known.open_run else None
     if asked.task == "converge":
         R = pinned if pinned and not asked.versions else chosen(asked, known, [asked.stack])
     elif asked.task == "sanity":

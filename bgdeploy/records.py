@@ -40,7 +40,7 @@ def goals_of(events):
 
 def goal_of(events):
     """The goal document that `resume` pursues: the last whole one; a step by hand only where the run knows nothing else."""
-    found = goals_of(events) or [{}]
+    found = goals_of(events) or [{"wants": []}]
     return next((goal for goal in reversed(found) if not goal.get("only")), found[-1])
 
 
@@ -55,7 +55,8 @@ def pinned(events, stack=None):
 
 def last_pinned(runs, stack):
     """The release that the last run which did anything wanted on this stack, or None."""
-    return next((found for events in reversed(runs) if last(events, "doing") for found in [pinned(events, stack)] if found), None)
+    found = (pinned(events, stack) for events in reversed(runs) if last(events, "doing"))
+    return next((release for release in found if release), None)
 
 
 def taken_out(events, seen):

@@ -16,7 +16,7 @@ from bgdeploy.memory import fold
 from bgdeploy.model import Goal
 from bgdeploy.observe import Observer, Ports as LookPorts
 from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, stats, store, watch
-from bgdeploy.prove import converged, failed, floor as default_floor
+from bgdeploy.prove import converged, failed, floor as default_floor, is_out
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
 ASKED_TO_STOP = "stop"
@@ -284,7 +284,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
     if goal.only == "live":
         journal.write("forgave", hosts=names, why="typed by hand")
     if goal.only == "sanity":
-        journal.write("forgave", hosts=names, sanity=True, why="asked for again")
+        journal.write("forgave", hosts=[n for n in names if is_out(seen.host(n))], sanity=True, why="asked for again")
     if options.get("untested"):
         journal.write("untested", hosts={n: seen.host(n).started for n in names if seen.host(n).started}, reason=options["untested"])
     if options.get("floor") is not None:
@@ -300,7 +300,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
 def forgive(journal, seen):
     """`resume` gives every failure of before another try."""
     memory = fold(journal.events)
-    hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events)] if w and failed(h, w, memory)}
+    hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events, h.stack)] if w and failed(h, w, memory)}
     hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
     journal.write("forgave", hosts=sorted(hosts) + ["migrate"], why="resume")
 
