@@ -82,7 +82,10 @@ class Door(socketserver.StreamRequestHandler):
     """A line of JSON in, a line of JSON out. Whoever may open the lab's folder (0700) may command it."""
 
     def handle(self):
-        asked = json.loads(self.rfile.readline() or b'{"do": ""}')
+        line = self.rfile.readline()
+        if not line:
+            return                              # somebody only looked whether we are there
+        asked = json.loads(line)
         try:
             answer = self.server.running.answer(asked)
         except faults.Wrong as sentence:

@@ -44,23 +44,23 @@ def start(place):
 
 
 def process(place):
-    """Process id of the running lab's init, or None. The birth time guards against a number that was given out again."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        number, birth = (place.run / "pid").read_text().split()
-        if _birth(number) == birth:
-            return int(number)
+    """Process id of the running lab's init, or None. One that was killed may linger; it takes no connection any more."""
+    with contextlib.suppress(OSError):
+        if first := _first(place):
+            _connect(place, 5).close()
+            return first
     return None
 
 
 def there(place):
     """Whether anything of it is on the machine, alive or left by a killed one."""
-    return bool(process(place)) or cgroups.exists(cgroups.home(place.unit))
+    return bool(_first(place)) or cgroups.exists(cgroups.home(place.unit))
 
 
 def clear(place):
     """Kill and remove whatever the lab of this place has left, however it ended. :raises errors.Refused: something stays."""
     home = cgroups.home(place.unit)
-    if first := process(place):
+    if first := _first(place):
         with contextlib.suppress(ProcessLookupError):
             os.kill(first, signal.SIGKILL)          # the first process of the namespace: the kernel kills the rest
     if not cgroups.remove(home):
@@ -77,17 +77,35 @@ def ask(place, question, limit=60.0):
     """
     if not process(place):
         raise errors.Refused(f"the lab '{place.name}' is not up", "invoke lab.up")
-    folder = os.open(place.run, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with socket.socket(socket.AF_UNIX) as channel:
-            channel.settimeout(limit)
-            channel.connect(f"/proc/self/fd/{folder}/control")      # a UNIX socket's path is short; the folder's may not be
+        with _connect(place, limit) as channel:
             channel.sendall(json.dumps(question).encode() + b"\n")
             return json.loads(channel.makefile().readline())
     except (OSError, ValueError) as error:
         raise errors.NoAnswer(f"the lab's init does not answer ({error})", "invoke lab.down, then invoke lab.up") from None
+
+
+def _connect(place, limit):
+    folder = os.open(place.run, os.O_RDONLY | os.O_DIRECTORY)
+    channel = socket.socket(socket.AF_UNIX)
+    try:
+        channel.settimeout(limit)
+        channel.connect(f"/proc/self/fd/{folder}/control")      # a UNIX socket's path is short; the folder's may not be
+        return channel
+    except OSError:
+        channel.close()
+        raise
     finally:
         os.close(folder)
+
+
+def _first(place):
+    """The init's process id by the note of it. The birth time guards against a number that was given out again."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        number, birth = (place.run / "pid").read_text().split()
+        if _birth(number) == birth:
+            return int(number)
+    return None
 
 
 def _found(place, unshare):
