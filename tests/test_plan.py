@@ -94,9 +94,11 @@ NAMED = {
     "refused-by-the-interlock": (deploy(), steady(host("blue-2", "standby"), host("blue-1", live_pool=None)), Policy()),
     "a-new-host-joins": (deploy(release=ONE, hosts=("green-3",)), steady(host("green-3", "down", "")), Policy()),
     "a-host-half-down-and-a-chef-run-of-somebody-else": (
-        deploy(), steady(mixed("green-1", part("api"), part("web", "down")), host("green-2", "standby", job=foreign())), Policy()),
+        deploy(), steady(mixed("green-1", part("api"), part("web", "down")),
+                         host("green-2", "standby", job=foreign())), Policy()),
     "already-converged-in-standby": (
-        deploy(), steady(*(host(n, "standby", "2", job=job(run="another"), started="s2") for n in ("green-1", "green-2"))), Policy()),
+        deploy(), steady(*(host(n, "standby", "2", job=job(run="another"), started="s2") for n in ("green-1",
+                                                                                                   "green-2"))), Policy()),
     "back": (back(), steady(), Policy()),
     "live-by-hand": (by_hand("live"), steady(host("green-1", "standby"), host("green-2", "standby")), Policy()),
 }
