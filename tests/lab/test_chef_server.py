@@ -1,6 +1,7 @@
-"""Cookbooks from a Chef Server with authentication (goiardi): the node's own run list, a pin that later runs keep, other precedence."""
+"""Cookbooks from a Chef Server with authentication (goiardi): the node's own run list, and a pin that later runs keep."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -49,7 +50,8 @@ class Site:
         (self.folder / "files").mkdir(exist_ok=True)
         self.server = subprocess.Popen(
             ["goiardi", "-A", "-I", "10.77.0.2", "-H", "10.77.0.2", "-P", "4646", f"--conf-root={self.folder}",
-             f"--local-filestore-dir={self.folder}/files", "-D", f"{self.folder}/data", "-i", f"{self.folder}/index", "-F", "1", "-L", f"{self.folder}/log"],
+             f"--local-filestore-dir={self.folder}/files", "-D", f"{self.folder}/data", "-i", f"{self.folder}/index", "-F", "1",
+             "-L", f"{self.folder}/log"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         self.eventually(lambda: self.lab.run("curl", "-s", "-o", "/dev/null", f"{URL}/").returncode == 0)
 
@@ -109,8 +111,9 @@ def site(make_lab, tmp_path_factory):
         try:
             one.knife("cookbook", "upload", "--all")
             validator = (folder / "chef-validator.pem").read_text()
-            one.root(f"mkdir -p /etc/bgdeploy && touch /etc/bgdeploy/server-only && cat > /etc/chef/client.rb <<'X'\n{CLIENT_RB}X\n"
-                     f"cat > /etc/chef/validation.pem <<'X'\n{validator}X\nchmod 600 /etc/chef/validation.pem; chef-client --once >/dev/null")
+            one.root("mkdir -p /etc/bgdeploy && touch /etc/bgdeploy/server-only; umask 077; "
+                     f"cat > /etc/chef/client.rb <<'X'\n{CLIENT_RB}X\ncat > /etc/chef/validation.pem <<'X'\n{validator}X\n"
+                     "chef-client --once >/dev/null")
             one.knife("node", "run_list", "set", "green-1", "recipe[api],recipe[web]")
             yield one
         finally:
@@ -145,7 +148,8 @@ def test_a_restart_that_was_asked_for_is_not_repeated_by_later_runs(site):
 def test_an_attribute_of_a_higher_level_shows_in_what_runs_and_not_in_chefs_word(site):
     """An environment's override outranks what a deployment sets: Chef is content, the version is another."""
     site.converge(OLD, OLD)
-    (site.folder / "held.json").write_text('{"name": "held", "override_attributes": {"bgdeploy": {"versions": {"web": "1.0.0-1"}}}}')
+    (site.folder / "held.json").write_text(json.dumps(
+        {"name": "held", "override_attributes": {"bgdeploy": {"versions": {"web": OLD}}}}))
     site.knife("environment", "from", "file", str(site.folder / "held.json"))
     site.knife("node", "environment", "set", "green-1", "held")
     try:
@@ -161,7 +165,8 @@ def test_cookbooks_and_recipes_by_ssh_are_refused_on_such_a_host(site):
     revision, content = chef.revision(str(PROJECT / "cookbooks"))
     sent = chef.send_cookbooks(site.shell, site.site, site.host, revision, content)
     assert sent.outcome == "failed" and "only from its Chef Server" in sent.detail
-    argv = ["start", "--run", "evil", "--release", "web=2.0.0-1", "--limit", "60", "--versions", "web=2.0.0-1", "--recipes", "odd",
+    argv = ["start", "--run", "evil", "--release", "web=2.0.0-1", "--limit", "60", "--versions", "web=2.0.0-1", "--recipes",
+            "odd",
             "--cookbooks", revision, "--mode", "local"]
     answer = site.shell.sudo(site.host, [site.site.ssh.helper, *argv])
     assert answer.exit == 3 and b"only from its Chef Server" in answer.out
@@ -183,7 +188,8 @@ def test_a_chef_server_that_is_down_is_told_in_seconds(site):
 
 
 def test_a_key_that_the_server_does_not_know_is_told(site):
-    site.root("cp /etc/chef/client.pem /root/; rm -f /root/k; ssh-keygen -q -t rsa -m PEM -N '' -f /root/k; cp /root/k /etc/chef/client.pem")
+    site.root("cp /etc/chef/client.pem /root/; rm -f /root/k; ssh-keygen -q -t rsa -m PEM -N '' -f /root/k; "
+              "cp /root/k /etc/chef/client.pem")
     try:
         seen = site.converge(OLD, OLD)
     finally:
