@@ -9,8 +9,8 @@ SEEN_LONG = 6       # looks in a row that showed an untested process live, witho
 class Rules:
     """What this run was told, for the laws that depend on it.
 
-    :param only: the one step that a run by hand may do. :param stacks: in the goal's order. :param proceed: hosts whose
-        requests in flight need not be waited for; None: nobody's. :param lived: stacks that this run put live.
+    :param only: the one step that a run by hand may do. :param stacks: in the goal's order. :param proceed: requests in flight
+        need not be waited for, by policy or by a person's word. :param lived: stacks that this run put live.
     :param strict: False where the journal lost its end, so that a question may be forgotten.
     """
 
@@ -20,7 +20,7 @@ class Rules:
     gates: tuple = ()
     approved: set = field(default_factory=set)
     excluded: set = field(default_factory=set)
-    proceed: bool = True
+    proceed: bool = False
     lived: set = field(default_factory=set)
     strict: bool = True
     may_repeat: bool = False

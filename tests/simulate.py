@@ -304,9 +304,9 @@ def hand_trial(seed):
         memory = fold(book.events)
         ours = any(m.name in memory.jobs for m in world.machines if m.stack == stack)
         goal = by_hand(step, stack, release if ours or step != "live" else None, release)
-        approved = world.rules.approved
-        world.rules = rules_of(goal, policy, None)
-        world.rules.approved, world.shown = approved, {}
+        before, world.rules, world.shown = world.rules, rules_of(goal, policy, None), {}
+        world.rules.approved, world.rules.excluded = before.approved, before.excluded
+        world.rules.proceed |= before.proceed
         if book.events:
             book.events.append({"kind": "joined", "at": world.now})
         else:
