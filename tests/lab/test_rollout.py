@@ -212,9 +212,23 @@ def test_back_takes_a_version_out_in_flips_alone_and_never_the_last_one(shop):
     assert [s for s, _ in acts(shop.last()[1])] == ["standby"]
     refused = shop.ok("back", "--stack", "blue", code=3)
     assert "invoke rollback --stack blue" in refused.stdout and shop.verdicts()["blue"] == "live"
-    shop.ok("deploy", "--stack", "green", "--version", "2.0.0")
+    shop.ok("sanity", "--stack", "green")
+    shop.ok("live", "--stack", "green")
 
 
 def test_a_version_that_is_not_published_is_refused_before_anything(shop):
     done = shop.ok("deploy", "--stack", "green", "--version", "7.7.7", code=3)
     assert "7.7.7 is not published" in done.stderr and "invoke publish" in done.stderr
+
+
+def test_the_migration_waits_for_every_stack_runs_once_and_closes_the_way_to_older_versions(shop):
+    shop.at_least_two_versions()
+    refused = shop.ok("migrate", code=3)
+    assert "needs api 2.0.0 everywhere; green-1 runs 1.0.0-1" in refused.stdout
+    shop.ok("rollout", "--version", "2.0.0", "--migrate")
+    result, events = shop.last()
+    assert acts(events)[-1] == ("migrate", ()) and result["availability"]["failed"] == 0
+    assert "every migration is done" in shop.ok("migrate").stdout
+    refused = shop.ok("deploy", "--stack", "green", "--version", "1.0.0", "--older", code=3)
+    assert "which the migration orders-customer needs" in refused.stderr
+    assert set(shop.versions().values()) == {"2.0.0-1"}
