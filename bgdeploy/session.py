@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 
 from bgdeploy import check, goals, records, report
 from bgdeploy.acts import Acts
+from bgdeploy.chef_logs import ChefLogs
 from bgdeploy.drive import Interrupt, Ports, drive
 from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
@@ -172,7 +173,11 @@ def locked(session, asked, options, run, grip):
     watcher = watch.Watch(site).start()
     acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None,
                 lambda: carry_out(session, goal.migrate, run, journal))
-    journal.tellers.append(lambda event: collect(session, run, event))
+    journal.tellers.append(ChefLogs(
+        journal.folder, run, journal.events,
+        lambda name: chef.look(session.shell, site, site.host(name), limit=LOOK).job if site.host(name) else None,
+        lambda name, job, offset: chef.output(session.shell, site, site.host(name), job, offset, limit=LOOK), console.line,
+        lambda: session.interrupt.wanted is not None))
     ports = Ports(
         look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
         act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),
@@ -337,25 +342,6 @@ def copied(session, run, event):
         session.store.append(run, event)
     except NoAnswer as e:
         session.console.line(f"the store did not take event {event['n']}: {e.sentence}")
-
-
-def collect(session, run, event):
-    """After a converge the host's full Chef output is fetched into the run's folder (0600)."""
-    if event["kind"] != "waited" or event["wait"] != "chef":
-        return
-    for name in event["hosts"]:
-        folder = os.path.join(session.folder(run), "hosts", name)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        try:
-            host = session.site.host(name)
-            facts = chef.look(session.shell, session.site, host, limit=LOOK)
-            with open(os.open(os.path.join(folder, "chef.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-                offset, piece = 0, b"-"
-                while piece and facts.job and offset < 64 << 20:
-                    piece, offset = chef.output(session.shell, session.site, host, facts.job.run, offset)
-                    f.write(piece)
-        except (NoAnswer, Refused, OSError) as e:
-            session.console.line(f"{name}: Chef's full output could not be fetched: {e}")
 
 
 def hook(session, run, asked, name, step, outcome):
