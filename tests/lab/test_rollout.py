@@ -68,16 +68,17 @@ class Shop:
 
     def start(self, *words):
         """A task in the background, in a process of its own."""
+        self.before = set(self.runs())
         return subprocess.Popen([sys.executable, "-m", "invoke", words[0], "--env", self.lab.name, *words[1:]], cwd=PROJECT, text=True,
                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                 env={**os.environ, "BGDEPLOY_STATE": str(self.lab.folder / "state")})
 
-    def until(self, process, kind, before=0, **fields):
+    def until(self, process, kind, **fields):
         """Wait for an event in the journal of the run that this process began; returns its run's folder."""
         end = time.monotonic() + LONG
         while time.monotonic() < end and process.poll() is None:
             folder = self.runs()[-1]
-            for event in journal.read(folder / "journal.jsonl")[before:]:
+            for event in journal.read(folder / "journal.jsonl") if folder not in self.before else ():
                 if event["kind"] == kind and all(event.get(k) == v for k, v in fields.items()):
                     return folder
             time.sleep(0.1)
