@@ -11,19 +11,21 @@ from invoke import Collection, task
 BASE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BASE)
 
-from bgdeploy import verbs  # noqa: E402  (the project is importable from wherever invoke was typed)
+from bgdeploy import verbs, verbs_beside  # noqa: E402  (the project is importable from wherever invoke was typed)
 
-ENV = {"env": "inventory: inventories/NAME.yml (default: BGDEPLOY_ENV, or lab)", "json": "one JSON document on stdout, talk on stderr"}
+ENV = {"env": "inventory: inventories/NAME.yml (default: BGDEPLOY_ENV, or lab)",
+       "json": "one JSON document on stdout, talk on stderr"}
 STACK = {"stack": "name of the stack", "hosts": "only these hosts of it: a,b"}
 RUN = {**ENV, "reason": "why, for journal and report (a ticket)", "wait": "wait for an automatic lock instead of refusing",
-       "no_input": "never ask; a question ends with 7", "floor": "least proved-live instances of each component, for this run (recorded, ends with 6)",
+       "no_input": "never ask; a question ends with 7",
+       "floor": "least proved-live instances of each component, for this run (recorded, ends with 6)",
        "exclude": "leave these hosts out: a,b (needs --reason)", "override_hours": "REASON to begin in closed hours (recorded)"}
 YES = {"yes": "do not ask for confirmation (inventory: confirm: true)"}
 VERSIONS = {"version": "2.0.0 for all, or web=2.0.0,api=1.4.1; left out: the newest that may be deployed",
             "component": "only these components change their version", "older": "insist on a version older than what serves"}
-TEXTS = ["stack", "hosts", "version", "component", "first", "name", "reason", "floor", "override_hours", "untested", "env", "run", "choice",
-         "last", "format", "iteration", "description", "url", "token_file", "restart", "seconds", "rate", "fault", "target", "exclude",
-         "option"]
+TEXTS = ["stack", "hosts", "version", "component", "first", "name", "reason", "floor", "override_hours", "untested", "env",
+         "run", "choice", "last", "format", "iteration", "description", "url", "token_file", "restart", "seconds", "rate",
+         "fault", "target", "exclude", "option"]
 
 
 def verb(**options):
@@ -39,9 +41,10 @@ def deploy(c, stack=None, hosts=None, version=None, component=None, older=False,
     verbs.act("deploy", **typed(locals()))
 
 
-@verb(help={"first": "the stack to begin with", "migrate": "run the database migration at the end (step 6)", **VERSIONS, **RUN, **YES})
-def rollout(c, first=None, version=None, component=None, migrate=False, older=False, env=None, json=False, reason=None, wait=False,
-            no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
+@verb(help={"first": "the stack to begin with", "migrate": "run the database migration at the end (step 6)",
+            **VERSIONS, **RUN, **YES})
+def rollout(c, first=None, version=None, component=None, migrate=False, older=False, env=None, json=False, reason=None,
+            wait=False, no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
     """Deploy on one stack, then on each other one (step 5), then migrate if asked (step 6)."""
     verbs.act("rollout", **typed(locals()))
 
@@ -81,16 +84,19 @@ def live(c, stack=None, hosts=None, untested=None, env=None, json=False, reason=
     verbs.act("live", **typed(locals()))
 
 
-@verb(help={"name": "the migration (default: the only one that is not done)", "list": "show what there is to do, and do nothing", **RUN, **YES})
+@verb(help={"name": "the migration (default: the only one that is not done)",
+            "list": "show what there is to do, and do nothing", **RUN, **YES})
 def migrate(c, name=None, list=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
             override_hours=None, yes=False):
     """Step 6: the database migration, once every stack runs what it needs."""
     verbs.act("migrate", **typed(locals()))
 
 
-@verb(help={"stack": "plan a deploy of this stack (left out: a rollout)", "hosts": STACK["hosts"], "first": "the stack to begin with",
-            "exit_code": "end with 10 when there is something to do", "floor": RUN["floor"], **VERSIONS, **ENV})
-def plan(c, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False, env=None, json=False):
+@verb(help={"stack": "plan a deploy of this stack (left out: a rollout)", "hosts": STACK["hosts"],
+            "first": "the stack to begin with", "exit_code": "end with 10 when there is something to do",
+            "floor": RUN["floor"], **VERSIONS, **ENV})
+def plan(c, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False,
+         env=None, json=False):
     """Show what deploy or rollout would do from the state observed now; changes nothing."""
     verbs.plan(**typed(locals()))
 
@@ -108,12 +114,14 @@ def status(c, env=None, json=False):
 
 
 @verb(help={"stack": "the stack to take out of LIVE again", **RUN})
-def back(c, stack=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None, override_hours=None):
+def back(c, stack=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
+         override_hours=None):
     """Flip only, in seconds: take a stack out of LIVE again once another is proved to serve."""
     verbs.act("back", **typed(locals()))
 
 
-@verb(help={"stack": "only this stack (left out: all)", "version": "where to (left out: what it served before, by the records)", **RUN, **YES})
+@verb(help={"stack": "only this stack (left out: all)",
+            "version": "where to (left out: what it served before, by the records)", **RUN, **YES})
 def rollback(c, stack=None, version=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
              override_hours=None, yes=False):
     """Deploy the version that served before."""
@@ -126,8 +134,8 @@ def resume(c, env=None, json=False, reason=None, wait=False, no_input=False, flo
     verbs.act("resume", **typed(locals()))
 
 
-@verb(help={"run": "the run that asked (default: the open one)", "choice": "approve|stop, retry|exclude|stop, proceed|stop, repeat|done|stop",
-            "reason": RUN["reason"], **ENV})
+@verb(help={"run": "the run that asked (default: the open one)",
+            "choice": "approve|stop, retry|exclude|stop, proceed|stop, repeat|done|stop", "reason": RUN["reason"], **ENV})
 def answer(c, run=None, choice=None, reason=None, env=None, json=False):
     """Answer what a run asked; `resume` goes on."""
     verbs.answer(**typed(locals()))
@@ -164,66 +172,69 @@ def report(c, run=None, format=None, env=None, json=False):
 
 
 @verb(help={"component": "which", "version": "2.0.0, or with its release 2.0.0-2", "iteration": "the release (default 1)",
-            "description": "packaging file (default: lab/apps/COMPONENT.yml in the lab, packaging/COMPONENT.yml elsewhere)", **ENV})
+            "description": "packaging file (default: lab/apps/COMPONENT.yml in the lab, packaging/COMPONENT.yml elsewhere)",
+            **ENV})
 def publish(c, component=None, version=None, iteration=None, description=None, env=None, json=False):
     """Build an RPM and publish it, signed (what CI calls)."""
-    verbs.publish(**typed(locals()))
+    verbs_beside.publish(**typed(locals()))
 
 
 @verb(name="check", help=ENV)
 def inventory_check(c, env=None, json=False):
     """Say what is wrong with an inventory, all of it, or that it is right."""
-    verbs.inventory_check(**typed(locals()))
+    verbs_beside.inventory_check(**typed(locals()))
 
 
-@verb(help={"url": "http://HOST:PORT/heartbeat", "token_file": "file with the flip token", "restart": "command that restarts the app", **ENV})
+@verb(help={"url": "http://HOST:PORT/heartbeat", "token_file": "file with the flip token",
+            "restart": "command that restarts the app", **ENV})
 def conform(c, url=None, token_file=None, restart=None, env=None, json=False):
     """Try the heartbeat contract on a running instance."""
-    verbs.conform(**typed(locals()))
+    verbs_beside.conform(**typed(locals()))
 
 
 @verb(help={"jenkins": "and a Jenkins for this machine's browser, whose builds deploy to it", **ENV})
 def up(c, jenkins=False, env=None, json=False):
     """Bring the data centre on this machine up."""
-    verbs.lab("up", **typed(locals()))
+    verbs_beside.lab("up", **typed(locals()))
 
 
 @verb(help=ENV)
 def down(c, env=None, json=False):
     """Take it away, with every process, mount and namespace."""
-    verbs.lab("down", **typed(locals()))
+    verbs_beside.lab("down", **typed(locals()))
 
 
 @verb(name="status", help=ENV)
 def lab_status(c, env=None, json=False):
     """Show hosts, balancers, repository and database of the lab."""
-    verbs.lab("status", **typed(locals()))
+    verbs_beside.lab("status", **typed(locals()))
 
 
 @verb(help={"seconds": "how long (default 10)", "rate": "requests a second (default 100)", **ENV})
 def load(c, seconds=None, rate=None, env=None, json=False):
     """Send a bounded load to LIVE and print what came back."""
-    verbs.lab("load", **typed(locals()))
+    verbs_beside.lab("load", **typed(locals()))
 
 
-@verb(name="break", help={"fault": "what (left out: shows all)", "target": "host, node or service", "option": "name=value,name=value", **ENV})
+@verb(name="break", help={"fault": "what (left out: shows all)", "target": "host, node or service",
+                          "option": "name=value,name=value", **ENV})
 def break_(c, fault=None, target=None, option=None, env=None, json=False):
     """Do harm to the lab, to see what a deployment makes of it."""
-    verbs.lab("break", **typed(locals()))
+    verbs_beside.lab("break", **typed(locals()))
 
 
 @verb(help={"fault": "which (left out: all)", "target": "where", **ENV})
 def mend(c, fault=None, target=None, env=None, json=False):
     """Undo what lab.break did."""
-    verbs.lab("mend", **typed(locals()))
+    verbs_beside.lab("mend", **typed(locals()))
 
 
 def typed(words):
     return {name: value for name, value in words.items() if name != "c"}
 
 
-ns = Collection(deploy, rollout, standby, drain, converge, sanity, live, migrate, plan, check, status, back, rollback, resume, answer,
-                hold, unhold, unlock, history, report, publish)
+ns = Collection(deploy, rollout, standby, drain, converge, sanity, live, migrate, plan, check, status, back, rollback, resume,
+                answer, hold, unhold, unlock, history, report, publish)
 ns.add_collection(Collection("inventory", inventory_check))
 ns.add_collection(Collection("heartbeat", conform))
 ns.add_collection(Collection("lab", up, down, lab_status, load, break_, mend))

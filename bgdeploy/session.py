@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from bgdeploy import check, goals, records, report
 from bgdeploy.acts import Acts
@@ -16,8 +16,8 @@ from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.memory import fold
 from bgdeploy.model import Goal
 from bgdeploy.observe import Observer, Ports as LookPorts
+from bgdeploy.opening import begin, events_of, joins, refuse_other_cookbooks
 from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations, packages, ssh, stats, store, watch
-from bgdeploy.prove import converged, failed, floor as default_floor, is_out
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
 ASKED_TO_STOP = "stop"
@@ -77,7 +77,8 @@ class Session:
         if not self.site.database:
             return ()
         try:
-            return tuple((m["name"], c, v) for m in self.migrations.states() if m["state"] != "absent" for c, v in m["needs"].items())
+            return tuple((m["name"], component, least) for m in self.migrations.states() if m["state"] != "absent"
+                         for component, least in m["needs"].items())
         except NoAnswer:
             return None
 
@@ -131,7 +132,8 @@ def take_lock(session, asked, run, options):
     try:        # `back` asks a running driver to stop, then takes over; with the store down it acts without, and says so
         current = session.store.holder()
         if current and not current.get("expired"):
-            session.store.remember(ASKED_TO_STOP, {"pid": current.get("pid"), "host": current.get("host"), "by": session.by()["user"]})
+            wish = {"pid": current.get("pid"), "host": current.get("host"), "by": session.by()["user"]}
+            session.store.remember(ASKED_TO_STOP, wish)
             session.console.line(f"asked {current['text']} to stop")
             until = time.monotonic() + 5
             while time.monotonic() < until and session.store.holder():
@@ -149,9 +151,11 @@ def locked(session, asked, options, run, grip):
     history = [events for _, events in runs]
     open_ones = open_runs(runs)
     joined = joins(asked, open_ones)
-    revision, cookbooks = chef.revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
-    known = goals.Known(site, seen, tuple(history), cached(lambda c: packages.available(site, site.component(c).package)), console.line,
-                        joined[1] if joined else None, revision, session.migrated() if asked.task in ("deploy", "rollout", "rollback", "converge") else ())
+    local = site.chef.cookbooks == "local"
+    revision, cookbooks = chef.revision(os.path.join(site.base, site.chef.path)) if local else ("", b"")
+    available = cached(lambda c: packages.available(site, site.component(c).package))
+    migrated = session.migrated() if asked.task in ("deploy", "rollout", "rollback", "converge") else ()
+    known = goals.Known(site, seen, tuple(history), available, console.line, joined[1] if joined else None, revision, migrated)
     if asked.task == "resume":
         run, events = joined
         goal = Goal.from_json(records.goal_of(events))
@@ -181,8 +185,9 @@ def locked(session, asked, options, run, grip):
     ports = Ports(
         look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
         act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),
-        lost=lambda: None if grip is None or grip.mine() else "the lock is not ours any more: somebody took it over, or it could not be renewed",
-        told=lambda: told(session), hook=lambda name, step, outcome: hook(session, run, asked, name, step, outcome),
+        lost=lambda: lost(grip),
+        told=lambda: told(session),
+        hook=lambda name, step, outcome: hook(session, run, asked, name, step, outcome),
         say=console.say,
         watched=watcher.stop)
     try:
@@ -200,26 +205,13 @@ def drive_and_ask(session, goal, policy, journal, ports, options):
         choice = options["ask"](end.step) if end.outcome == "waiting" and options.get("ask") else None
         if choice is None:
             return end
-        journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts), by=session.by())
+        journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts),
+                      by=session.by())
         settle(session, goal.migrate, choice, os.path.basename(journal.folder))
         if choice == "stop":
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
             return replace(end, outcome="stopped", exit_code=4, why="a person said stop")
         journal.write("joined", by=session.by(), task=options.get("task"))
-
-
-def joins(asked, open_ones):
-    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest."""
-    if asked.task == "resume":
-        if not open_ones:
-            raise Refused("there is no open run here", "invoke status, or the deploy command again: it reaches the same end")
-        return open_ones[-1]
-    if asked.task == "back":
-        return open_ones[-1] if open_ones else None
-    if asked.task in records.PARTIAL + ("live",):
-        mine = [(run, events) for run, events in open_ones if asked.stack in {w["stack"] for w in records.goal_of(events)["wants"]}]
-        return mine[-1] if mine else None
-    return None
 
 
 def supersede(session, asked, goal, seen, open_ones, joined):
@@ -230,28 +222,13 @@ def supersede(session, asked, goal, seen, open_ones, joined):
     for run, events in open_ones:
         out = records.taken_out(events, seen) - mine
         if out:
-            raise Refused(f"run {run} is open and has {', '.join(sorted(out))} out of LIVE", f"invoke resume, or invoke back --stack {sorted(out)[0]}")
+            raise Refused(f"run {run} is open and has {', '.join(sorted(out))} out of LIVE",
+                          f"invoke resume, or invoke back --stack {sorted(out)[0]}")
     for run, _ in open_ones:
         journal = Journal(session.folder(run), session.clock)
         journal.write("ended", outcome="superseded", exit_code=0, why=f"superseded by {asked.task}", next=[], seen=None)
         journal.close()
         write_reports(session, run, journal.events)
-
-
-def events_of(joined):
-    return joined[1] if joined else []
-
-
-def refuse_other_cookbooks(goal, seen, events, revision):
-    """A run goes on with the cookbooks that it pinned; where they have changed here since, only a new run can bring them."""
-    memory = fold(events)
-    for want in goal.wants:
-        pinned = want.release.cookbooks if want.release and goal.only in (None, "converge") else ""
-        if pinned and revision and pinned != revision and not all(
-                converged(h, want.release, memory) for h in seen.stack(want.stack) if not want.hosts or h.name in want.hosts):
-            versions = ",".join(f"{name}={version}" for name, version in want.release.versions)
-            raise Refused(f"the cookbooks here have changed since run {memory.run} pinned them ({pinned} then, {revision} now)",
-                          f"invoke deploy --stack {want.stack} --version {versions}")
 
 
 def policy_of(site, options):
@@ -261,67 +238,26 @@ def policy_of(site, options):
     return replace(policy, closed=()) if options.get("override_hours") else policy
 
 
-def one_version(seen):
-    """Does every component run in one version only? Then `back` has nothing older to go back to."""
-    found = {}
-    for h in seen.hosts:
-        for c in h.components:
-            if c.release:
-                found.setdefault(c.name, set()).add(c.release)
-    return bool(found) and all(len(v) == 1 for v in found.values())
-
-
-def begin(session, journal, asked, goal, seen, options, joined, policy):
-    said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
-    typed = {k: options[k] for k in ("exclude", "floor", "override_hours", "untested") if options.get(k) is not None}
-    if asked.task == "resume":
-        journal.write("resumed", **said)
-        forgive(journal, seen)
-    elif joined:
-        journal.write("joined", **said, goal=goal.to_json(), options=typed)
-        if options.get("exclude"):
-            journal.write("excluded", hosts=options["exclude"])
-    else:
-        first = next((w.release for w in goal.wants if w.release), None)
-        journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(), options=typed,
-                      versions=dict(first.versions) if first else {}, policy=asdict(policy), seen=seen.to_json())
-    names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
-    if goal.only == "live":
-        journal.write("forgave", hosts=names, why="typed by hand")
-    if goal.only == "sanity":
-        journal.write("forgave", hosts=[n for n in names if is_out(seen.host(n))], sanity=True, why="asked for again")
-    if options.get("untested"):
-        journal.write("untested", hosts={n: seen.host(n).started for n in names if seen.host(n).started}, reason=options["untested"])
-    if options.get("floor") is not None:
-        usual = default_floor(seen, session.site.policy)
-        if any(options["floor"] < n for n in usual.values()):
-            journal.write("warned", key="floor", text=f"the floor was lowered to {options['floor']} for this run ({options.get('reason') or 'no reason given'})")
-    if asked.task == "back" and one_version(seen):
-        journal.write("warned", key="nothing-older", text=f"every stack runs the same versions: nothing older serves; invoke rollback --stack {asked.stack} brings it back")
-    if options.get("override_hours"):
-        journal.write("warned", key="hours", text=f"closed hours were overridden: {options['override_hours']}")
-
-
-def forgive(journal, seen):
-    """`resume` gives every failure of before another try."""
-    memory = fold(journal.events)
-    hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events, h.stack)] if w and failed(h, w, memory)}
-    hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
-    journal.write("forgave", hosts=sorted(hosts) + ["migrate"], why="resume")
-
-
 def carry_out(session, name, run, journal):
     """Step 6, once: the migration in its own claim, with a person's choice where one was needed."""
     asked = max(n for n, e in enumerate(journal.events) if e["kind"] == "doing")
     choice = fold(journal.events[:asked]).answers.get(("migration", ""))    # good for this once
-    return session.migrations.run(session.migrations.named(name), run, session.by()["user"], "repeat" if choice == "repeat" else None,
-                                  session.console.line, lambda: session.interrupt.wanted is not None)
+    return session.migrations.run(session.migrations.named(name), run, session.by()["user"],
+                                  "repeat" if choice == "repeat" else None, session.console.line,
+                                  lambda: session.interrupt.wanted is not None)
 
 
 def settle(session, name, choice, run):
     """A person says that a migration found half done is done: the marker says so from now on."""
     if choice == "done":
         session.migrations.mark_done(session.migrations.named(name), run, session.by()["user"])
+
+
+def lost(grip):
+    """Why this driver may not act any more, or None. Without a lock of its own there is none to lose."""
+    if grip is None or grip.mine():
+        return None
+    return "the lock is not ours any more: somebody took it over, or it could not be renewed"
 
 
 def told(session):
@@ -345,9 +281,10 @@ def copied(session, run, event):
 
 
 def hook(session, run, asked, name, step, outcome):
-    facts = {"run": run, "env": session.site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "", "hosts": ",".join(getattr(step, "hosts", ()) or ()),
-             "step": getattr(step, "step", "") or "", "why": getattr(step, "why", "") or "",
-             "release": step.release.id if getattr(step, "release", None) else "", "outcome": outcome or ""}
+    facts = {"run": run, "env": session.site.name, "task": asked.task, "stack": getattr(step, "stack", "") or "",
+             "hosts": ",".join(getattr(step, "hosts", ()) or ()), "step": getattr(step, "step", "") or "",
+             "why": getattr(step, "why", "") or "", "release": step.release.id if getattr(step, "release", None) else "",
+             "outcome": outcome or ""}
     ended = hooks.run(session.site, name, facts, stop=lambda: session.interrupt.wanted is not None)
     return ended.outcome, ended.detail
 

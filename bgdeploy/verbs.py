@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions, soundness
+from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
 from bgdeploy.model import Ask, Do, Done, Stop
@@ -64,14 +64,14 @@ def opened(site, console):
 
 
 @verb
-def act(console, task, stack=None, hosts=None, version=None, component=None, older=False, first=None, migrate=False, name=None, list=False,
-        untested=None, why_run=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
-        override_hours=None, yes=False):
+def act(console, task, stack=None, hosts=None, version=None, component=None, older=False, first=None, migrate=False,
+        name=None, list=False, untested=None, why_run=False, env=None, json=False, reason=None, wait=False, no_input=False,
+        floor=None, exclude=None, override_hours=None, yes=False):
     """deploy, rollout, rollback, back, resume, migrate and the steps by hand."""
     site = inventory.load(call.env(env, BASE), BASE)
     asked = goals.Asked(
-        task, stack=None if task in ("rollout", "resume", "migrate") else call.maybe_stack(stack, site, "--stack") if task == "rollback" else call.stack(stack, site),
-        hosts=call.hosts(hosts, site, stack), only=call.components(component, site), first=call.maybe_stack(first, site), older=older,
+        task, stack=wanted_stack(site, task, stack), hosts=call.hosts(hosts, site, stack),
+        only=call.components(component, site), first=call.maybe_stack(first, site), older=older,
         versions=wanted_versions(site, task, version, component))
     why = call.reason(reason)
     options = {"task": task, "reason": why, "wait": WAIT if wait else 0.0, "floor": call.whole(floor, "--floor"),
@@ -90,11 +90,11 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         console.on_gone = lambda: setattr(session.interrupt, "wanted", session.interrupt.wanted or "output gone")
         if task == "migrate" or migrate:
             asked = replace(asked, migration=session.migrations.named(wanted))
-            if list:
-                console.line(session.migrations.describe(asked.migration)["text"] if asked.migration else "every migration is done")
-                return 0
-            if task == "migrate" and asked.migration is None:
+            if (list or task == "migrate") and asked.migration is None:
                 console.line("every migration is done")
+                return 0
+            if list:
+                console.line(session.migrations.describe(asked.migration)["text"])
                 return 0
         end, run = sessions.pursue(session, asked, options)
         if end is None:
@@ -109,6 +109,13 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         console.flush()
         os._exit(5)     # threads that still wait for a host must not hold the process past what an abort leaves it
     return end.exit_code
+
+
+def wanted_stack(site, task, stack):
+    """What --stack says; None where the task is not about one stack, or, for a rollback, about all of them."""
+    if task in ("rollout", "resume", "migrate"):
+        return None
+    return call.maybe_stack(stack, site, "--stack") if task == "rollback" else call.stack(stack, site)
 
 
 def wanted_versions(site, task, version, component):
@@ -150,18 +157,21 @@ def rehearse(console, site, asked):
 
 
 @verb
-def plan(console, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False, env=None, json=False):
+def plan(console, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None,
+         exit_code=False, env=None, json=False):
     site = inventory.load(call.env(env, BASE), BASE)
     task = "rollout" if stack is None else "deploy"
-    asked = goals.Asked(task, stack=call.maybe_stack(stack, site, "--stack"), hosts=call.hosts(hosts, site, stack), first=call.maybe_stack(first, site),
-                        only=call.components(component, site), versions=wanted_versions(site, task, version, component), older=older)
+    asked = goals.Asked(
+        task, stack=call.maybe_stack(stack, site, "--stack"), hosts=call.hosts(hosts, site, stack),
+        first=call.maybe_stack(first, site), only=call.components(component, site), older=older,
+        versions=wanted_versions(site, task, version, component))
     lowered = call.whole(floor, "--floor")
     site = open_site(env)
     with opened(site, console) as session:
         seen, runs = session.look(), session.runs()
         revision = chef.revision(os.path.join(site.base, site.chef.path))[0] if site.chef.cookbooks == "local" else ""
-        known = goals.Known(site, seen, tuple(e for _, e in runs), sessions.cached(lambda c: packages.available(site, site.component(c).package)),
-                            console.line, None, revision)
+        available = sessions.cached(lambda c: packages.available(site, site.component(c).package))
+        known = goals.Known(site, seen, tuple(events for _, events in runs), available, console.line, None, revision)
         goal = goals.goal(asked, known)
         steps = planning.plan(goal, seen, sessions.policy_of(site, {"floor": lowered}), seen.at)
     console.plan(steps)
@@ -202,7 +212,8 @@ def status(console, env=None, json=False):
         if runs:
             name, events = runs[-1]
             began, end = records.last(events, "began"), records.last(events, "ended")
-            run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"), "next": (end or {}).get("next") or ["invoke resume"]}
+            run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"),
+                   "next": (end or {}).get("next") or ["invoke resume"]}
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
         if json:
             console.document(document)
@@ -319,76 +330,4 @@ def report(console, run=None, format=None, env=None, json=False):
         console.document(reports.result(events))
     else:
         console.text({"html": reports.html, "md": reports.markdown, "junit": reports.junit}[kind](events))
-    return 0
-
-
-@verb
-def publish(console, component=None, version=None, iteration=None, description=None, env=None, json=False):
-    site = inventory.load(call.env(env, BASE), BASE)
-    name, wanted = call.component(component, site), call.version(version)
-    file = call.path(description, "--description") or os.path.join(BASE, "lab/apps" if site.lab is not None else "packaging", f"{name}.yml")
-    done = packages.publish(site, name, wanted, iteration=iteration, description_file=file, say=console.line)
-    console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
-    if json:
-        console.document({"component": done.name, "version": done.full, "file": done.file, "new": done.new})
-    return 0
-
-
-@verb
-def inventory_check(console, env=None, json=False):
-    name = call.env(env, BASE)
-    found = inventory.problems(os.path.join(BASE, "inventories", f"{name}.yml"), BASE)
-    for sentence in found:
-        console.line(sentence)
-    if json:
-        console.document({"env": name, "problems": list(found)})
-    if not found:
-        for sentence in soundness.warnings(inventory.load(name, BASE)):
-            console.line(f"think of it: {sentence}")
-        console.line(f"inventories/{name}.yml is right")
-    return 2 if found else 0
-
-
-@verb
-def conform(console, url=None, token_file=None, restart=None, env=None, json=False):
-    from heartbeat_kit import conform as trial
-    where, token, command = call.url(url), call.path(token_file, "--token-file"), call.path(restart, "--restart")
-    name = call.env(env, BASE)
-    site = inventory.load(name, BASE)
-    if site.lab is not None:
-        try:
-            open_site(env)
-        except Refused:
-            pass        # the instance need not be the lab's
-    try:
-        report = trial.conform(where, token_file=token, restart=command)
-    except ValueError as e:
-        raise BadInput(f"heartbeat.conform: {e}") from None
-    console.text(trial.table(report))
-    if json:
-        console.document(trial.document(report))
-    return 3 if trial.missed(report) else 0
-
-
-@verb
-def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None, target=None, option=None, jenkins=False):
-    from lab import lab as data_centre
-    site = inventory.load(call.env(env, BASE), BASE)
-    if site.lab is None:
-        raise BadInput(f"{site.file}: kind is not lab, so there is nothing to bring up or down")
-    if what == "load":
-        found = data_centre.load(site, call.seconds(seconds, "--seconds", 1) or 10, call.whole(rate, "--rate", 1, 5000) or 100, console.line)
-    elif what == "break":
-        if fault is None:
-            console.text(data_centre.fault_list())
-            return 0
-        found = data_centre.break_(site, fault, target, console.line, **dict(o.split("=", 1) for o in (option or "").split(",") if "=" in o))
-    elif what == "mend":
-        found = data_centre.mend(site, fault, target, console.line)
-    elif what == "up":
-        found = data_centre.up(site, console.line, jenkins)
-    else:
-        found = {"down": data_centre.down, "status": data_centre.status}[what](site, console.line)
-    if json:
-        console.document(found)
     return 0

@@ -1,0 +1,94 @@
+"""How a run is opened or joined: which open run a task shares, what may not go on, and what the journal is told at first."""
+
+import os
+from dataclasses import asdict
+
+from bgdeploy import records
+from bgdeploy.errors import Refused
+from bgdeploy.memory import fold
+from bgdeploy.prove import converged, failed, floor as default_floor, is_out
+
+
+def joins(asked, open_ones):
+    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest."""
+    if asked.task == "resume":
+        if not open_ones:
+            raise Refused("there is no open run here", "invoke status, or the deploy command again: it reaches the same end")
+        return open_ones[-1]
+    if asked.task == "back":
+        return open_ones[-1] if open_ones else None
+    if asked.task in records.PARTIAL + ("live",):
+        mine = [(run, events) for run, events in open_ones
+                if asked.stack in {w["stack"] for w in records.goal_of(events)["wants"]}]
+        return mine[-1] if mine else None
+    return None
+
+
+def events_of(joined):
+    return joined[1] if joined else []
+
+
+def refuse_other_cookbooks(goal, seen, events, revision):
+    """A run goes on with the cookbooks that it pinned; where they have changed here since, only a new run can bring them."""
+    memory = fold(events)
+    for want in goal.wants:
+        pinned = want.release.cookbooks if want.release and goal.only in (None, "converge") else ""
+        if pinned and revision and pinned != revision and not all(
+                converged(h, want.release, memory) for h in seen.stack(want.stack) if not want.hosts or h.name in want.hosts):
+            versions = ",".join(f"{name}={version}" for name, version in want.release.versions)
+            raise Refused(f"the cookbooks here have changed since run {memory.run} pinned them ({pinned} then, {revision} now)",
+                          f"invoke deploy --stack {want.stack} --version {versions}")
+
+
+def one_version(seen):
+    """Does every component run in one version only? Then `back` has nothing older to go back to."""
+    found = {}
+    for h in seen.hosts:
+        for c in h.components:
+            if c.release:
+                found.setdefault(c.name, set()).add(c.release)
+    return bool(found) and all(len(v) == 1 for v in found.values())
+
+
+def begin(session, journal, asked, goal, seen, options, joined, policy):
+    """Write what the run is to do, on whose word, and what was typed that weakens a guard: before any act of its own."""
+    said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
+    typed = {k: options[k] for k in ("exclude", "floor", "override_hours", "untested") if options.get(k) is not None}
+    if asked.task == "resume":
+        journal.write("resumed", **said)
+        forgive(journal, seen)
+    elif joined:
+        journal.write("joined", **said, goal=goal.to_json(), options=typed)
+        if options.get("exclude"):
+            journal.write("excluded", hosts=options["exclude"])
+    else:
+        first = next((w.release for w in goal.wants if w.release), None)
+        journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(),
+                      options=typed, versions=dict(first.versions) if first else {}, policy=asdict(policy),
+                      seen=seen.to_json())
+    names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
+    if goal.only == "live":
+        journal.write("forgave", hosts=names, why="typed by hand")
+    if goal.only == "sanity":
+        journal.write("forgave", hosts=[n for n in names if is_out(seen.host(n))], sanity=True, why="asked for again")
+    if options.get("untested"):
+        started = {n: seen.host(n).started for n in names if seen.host(n).started}
+        journal.write("untested", hosts=started, reason=options["untested"])
+    if options.get("floor") is not None:
+        usual = default_floor(seen, session.site.policy)
+        if any(options["floor"] < n for n in usual.values()):
+            why = options.get("reason") or "no reason given"
+            journal.write("warned", key="floor", text=f"the floor was lowered to {options['floor']} for this run ({why})")
+    if asked.task == "back" and one_version(seen):
+        journal.write("warned", key="nothing-older", text="every stack runs the same versions: nothing older serves; "
+                      f"invoke rollback --stack {asked.stack} brings it back")
+    if options.get("override_hours"):
+        journal.write("warned", key="hours", text=f"closed hours were overridden: {options['override_hours']}")
+
+
+def forgive(journal, seen):
+    """`resume` gives every failure of before another try."""
+    memory = fold(journal.events)
+    hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events, h.stack)] if w and failed(h, w, memory)}
+    hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
+    journal.write("forgave", hosts=sorted(hosts) + ["migrate"], why="resume")

@@ -1,0 +1,83 @@
+"""Tasks beside a deployment: publish a package, judge an inventory, try a heartbeat, the lab. None acts on a site's hosts."""
+
+import os
+
+from bgdeploy import call, inventory, soundness
+from bgdeploy.errors import BadInput, Refused
+from bgdeploy.outside import packages
+from bgdeploy.verbs import BASE, open_site, verb
+
+
+@verb
+def publish(console, component=None, version=None, iteration=None, description=None, env=None, json=False):
+    site = inventory.load(call.env(env, BASE), BASE)
+    name, wanted = call.component(component, site), call.version(version)
+    usual = os.path.join(BASE, "lab/apps" if site.lab is not None else "packaging", f"{name}.yml")
+    file = call.path(description, "--description") or usual
+    done = packages.publish(site, name, wanted, iteration=iteration, description_file=file, say=console.line)
+    console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
+    if json:
+        console.document({"component": done.name, "version": done.full, "file": done.file, "new": done.new})
+    return 0
+
+
+@verb
+def inventory_check(console, env=None, json=False):
+    name = call.env(env, BASE)
+    found = inventory.problems(os.path.join(BASE, "inventories", f"{name}.yml"), BASE)
+    for sentence in found:
+        console.line(sentence)
+    if json:
+        console.document({"env": name, "problems": list(found)})
+    if not found:
+        for sentence in soundness.warnings(inventory.load(name, BASE)):
+            console.line(f"think of it: {sentence}")
+        console.line(f"inventories/{name}.yml is right")
+    return 2 if found else 0
+
+
+@verb
+def conform(console, url=None, token_file=None, restart=None, env=None, json=False):
+    from heartbeat_kit import conform as trial
+    where, token, command = call.url(url), call.path(token_file, "--token-file"), call.path(restart, "--restart")
+    name = call.env(env, BASE)
+    site = inventory.load(name, BASE)
+    if site.lab is not None:
+        try:
+            open_site(env)
+        except Refused:
+            pass        # the instance need not be the lab's
+    try:
+        report = trial.conform(where, token_file=token, restart=command)
+    except ValueError as e:
+        raise BadInput(f"heartbeat.conform: {e}") from None
+    console.text(trial.table(report))
+    if json:
+        console.document(trial.document(report))
+    return 3 if trial.missed(report) else 0
+
+
+@verb
+def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None, target=None, option=None, jenkins=False):
+    from lab import lab as data_centre
+    site = inventory.load(call.env(env, BASE), BASE)
+    if site.lab is None:
+        raise BadInput(f"{site.file}: kind is not lab, so there is nothing to bring up or down")
+    if what == "load":
+        found = data_centre.load(site, call.seconds(seconds, "--seconds", 1) or 10, call.whole(rate, "--rate", 1, 5000) or 100,
+                                 console.line)
+    elif what == "break":
+        if fault is None:
+            console.text(data_centre.fault_list())
+            return 0
+        pairs = dict(o.split("=", 1) for o in (option or "").split(",") if "=" in o)
+        found = data_centre.break_(site, fault, target, console.line, **pairs)
+    elif what == "mend":
+        found = data_centre.mend(site, fault, target, console.line)
+    elif what == "up":
+        found = data_centre.up(site, console.line, jenkins)
+    else:
+        found = {"down": data_centre.down, "status": data_centre.status}[what](site, console.line)
+    if json:
+        console.document(found)
+    return 0
