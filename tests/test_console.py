@@ -18,7 +18,8 @@ from bgdeploy import telling
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, Refused
 from bgdeploy.model import Ask, Do, Done, Release, Stop, Wait
-from tests.test_report import DOWN, LIVE, NAMES, RUNS, STANDBY, both, document, events, torn
+from tests.sample_runs import NAMES, RUNS, events, torn
+from tests.test_report_status import DOWN, LIVE, STANDBY, both, document
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
