@@ -30,7 +30,8 @@ class Acts:
         else:
             step = {"standby": self.standby, "converge": self.converge, "live": self.live}[do.step]
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                for done in as_completed([pool.submit(timed, step, self.site.host(name), seen.host(name), do, attempt) for name in do.hosts]):
+                begun = [pool.submit(timed, step, self.site.host(name), seen.host(name), do, attempt) for name in do.hosts]
+                for done in as_completed(begun):
                     yield done.result()
 
     def standby(self, host, seen, do, attempt):
@@ -44,8 +45,9 @@ class Acts:
 
     def flip(self, host, components, word, do, guarded=False):
         for c in components:
-            result = heartbeat.flip(self.site, host, self.site.component(c.name), word, run=self.run, by=self.by, reason=do.why[:200],
-                                    release_version=c.release if guarded else None, started=c.started if guarded else None, shell=self.shell)
+            result = heartbeat.flip(self.site, host, self.site.component(c.name), word,
+                                    run=self.run, by=self.by, reason=do.why[:200], shell=self.shell,
+                                    release_version=c.release if guarded else None, started=c.started if guarded else None)
             if result.outcome != "ok":
                 return Result(host.name, result.outcome, f"{c.name}: {result.detail}", 0, result.evidence)
         return Result(host.name, "ok", f"{', '.join(c.name for c in components) or 'nothing'} {word}")

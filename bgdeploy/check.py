@@ -15,18 +15,22 @@ from bgdeploy.prove import floor, serving, shortfall
 
 Row = namedtuple("Row", "outcome what detail cure")
 OK, WARN, FAIL = "ok", "warn", "fail"
-ROOM = 200 << 20        # bytes that a converge may need below /var: package, metadata, Chef's cache (measured: 40 MB are not enough)
+# Bytes that a converge may need below /var: package, metadata, Chef's cache (measured: 40 MB are not enough).
+ROOM = 200 << 20
 
 
 def check(site, session):
     """All rows, in the order in which a deployment meets them. Never raises for what the site does."""
-    rows = [Row(WARN, "inventory", sentence, "") for sentence in soundness.warnings(site)] or [Row(OK, "inventory", site.file, "")]
+    rows = [Row(WARN, "inventory", sentence, "") for sentence in soundness.warnings(site)]
+    rows = rows or [Row(OK, "inventory", site.file, "")]
     rows += state_folder(session) + store(session) + cookbooks(site) + repository(site)
     seen = session.look()
     for host in site.hosts:
         rows += on_host(site, session, host, seen.host(host.name))
-    rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}", f"invoke deploy --stack {site.host(name).stack}")
-             for name, why in sorted(records.left_out([e for _, e in session.runs()]).items()) if site.host(name)]
+    left_out = records.left_out([events for _, events in session.runs()])
+    rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}",
+                 f"invoke deploy --stack {site.host(name).stack}")
+             for name, why in sorted(left_out.items()) if site.host(name)]
     return rows + pools(site, session, seen) + capacity(site, seen) + database(site, session)
 
 
@@ -44,10 +48,14 @@ def store(session):
         holder, held = session.store.holder(), session.store.held()
     except Trouble as e:
         return [Row(FAIL, "store", e.sentence, e.next_command or "")]
-    rows = [Row(OK if session.store.shared else WARN, "lock", session.store.name
-                + ("" if session.store.shared else ": excludes drivers on this machine only"), "" if session.store.shared else "lock_host: or store: mongodb://...")]
+    if session.store.shared:
+        rows = [Row(OK, "lock", session.store.name, "")]
+    else:
+        rows = [Row(WARN, "lock", f"{session.store.name}: excludes drivers on this machine only",
+                    "lock_host: or store: mongodb://...")]
     if holder:
-        rows.append(Row(WARN if holder.get("expired") else FAIL, "lock", f"held by {holder['text']}", "invoke unlock" if holder.get("expired") else "wait for it"))
+        outcome, cure = (WARN, "invoke unlock") if holder.get("expired") else (FAIL, "wait for it")
+        rows.append(Row(outcome, "lock", f"held by {holder['text']}", cure))
     if held:
         rows.append(Row(FAIL, "hold", f"{held['by']} froze this site: {held['reason']}", "invoke unhold"))
     return rows
@@ -60,7 +68,8 @@ def cookbooks(site):
         revision, tar = chef.revision(os.path.join(site.base, site.chef.path))
     except Trouble as e:
         return [Row(FAIL, "cookbooks", e.sentence, e.next_command or "")]
-    return [Row(OK, "cookbooks", f"{site.chef.path}, revision {revision}, {len(tar)} bytes; whoever may send them is root on the hosts", "")]
+    return [Row(OK, "cookbooks", f"{site.chef.path}, revision {revision}, {len(tar)} bytes; "
+                "whoever may send them is root on the hosts", "")]
 
 
 def repository(site):
@@ -98,21 +107,27 @@ def on_host(site, session, host, seen):
         return [Row(FAIL, host.name, e.sentence, e.next_command or "")]
     rows = converging(site, host, facts)
     if facts.noise:
-        rows.append(Row(WARN, host.name, f"the login shell prints by itself: {facts.noise[:120]!r}", "harmless here; move it to an interactive profile"))
+        rows.append(Row(WARN, host.name, f"the login shell prints by itself: {facts.noise[:120]!r}",
+                        "harmless here; move it to an interactive profile"))
     for c in seen.components if seen else ():
         rows += on_component(site, session, host, c)
-    return rows or [Row(OK, host.name, f"answers over SSH; {', '.join(f'{c.name} {c.release or c.heartbeat}' for c in seen.components)}", "")]
+    if rows:
+        return rows
+    runs = ", ".join(f"{c.name} {c.release or c.heartbeat}" for c in seen.components)
+    return [Row(OK, host.name, f"answers over SSH; {runs}", "")]
 
 
 def converging(site, host, facts):
     """What a look over SSH says about the next converge."""
     rows = []
     if facts.daemon and site.chef.cookbooks == "local":
-        rows.append(Row(FAIL, host.name, "something there starts chef-client by itself (service, timer or cron)", "disable it: it would undo what was deployed"))
+        rows.append(Row(FAIL, host.name, "something there starts chef-client by itself (service, timer or cron)",
+                        "disable it: it would undo what was deployed"))
     if facts.licence is False:
         rows.append(Row(FAIL, host.name, "Chef's licence is not accepted there", "chef_license 'accept' in /etc/chef/client.rb"))
     if facts.proxies:
-        rows.append(Row(FAIL, host.name, f"proxy variables for the converge: {', '.join(map(str, facts.proxies))}", "no_proxy for the repository and the Chef Server"))
+        rows.append(Row(FAIL, host.name, f"proxy variables for the converge: {', '.join(map(str, facts.proxies))}",
+                        "no_proxy for the repository and the Chef Server"))
     if facts.job and facts.job.kind == "foreign":
         rows.append(Row(WARN, host.name, f"a Chef run of somebody else goes on ({facts.job.run})", "a converge waits for it"))
     if facts.package_lock:
@@ -127,9 +142,10 @@ def on_component(site, session, host, c):
         return []
     answer = heartbeat.read(site, host, c.name, session.shell)
     if answer.state is None:
-        return [Row(FAIL, host.name, answer.why, f"invoke heartbeat.conform --url http://{host.address}:{site.component(c.name).port}/heartbeat")]
-    rows = [Row(WARN, host.name, f"{c.name} hears balancer {node}, which the inventory does not name", "name it, or nobody waits for it")
-            for node in balancer.strangers(site, answer)]
+        url = f"http://{host.address}:{site.component(c.name).port}/heartbeat"
+        return [Row(FAIL, host.name, answer.why, f"invoke heartbeat.conform --url {url}")]
+    rows = [Row(WARN, host.name, f"{c.name} hears balancer {node}, which the inventory does not name",
+                "name it, or nobody waits for it") for node in balancer.strangers(site, answer)]
     if c.started is None:
         rows.append(Row(FAIL, host.name, f"{c.name}: its start id is not known", "a sanity test could not be tied to a process"))
     return rows
@@ -139,9 +155,13 @@ def pools(site, session, seen):
     """Every named node must be heard: a silent one would end a run."""
     rows = []
     for which, nodes, pool in (("LIVE", site.live, "live_pool"), ("STANDBY", site.standby, "standby_pool")):
-        dumb = [f"{h.name} {c.name}" for h in seen.hosts for c in h.components if c.heartbeat not in (DOWN, None) and getattr(c, pool) is None]
-        rows.append(Row(FAIL, which, f"not every node is heard by {', '.join(dumb[:6])}", f"is http-check send-state set on {', '.join(n.name for n in nodes.nodes)}?")
-                    if dumb else Row(OK, which, f"{len(nodes.nodes)} nodes; a flip is noticed within {nodes.detection:g} s", ""))
+        dumb = [f"{h.name} {c.name}" for h in seen.hosts for c in h.components
+                if c.heartbeat not in (DOWN, None) and getattr(c, pool) is None]
+        if dumb:
+            rows.append(Row(FAIL, which, f"not every node is heard by {', '.join(dumb[:6])}",
+                            f"is http-check send-state set on {', '.join(n.name for n in nodes.nodes)}?"))
+        else:
+            rows.append(Row(OK, which, f"{len(nodes.nodes)} nodes; a flip is noticed within {nodes.detection:g} s", ""))
     return rows
 
 
@@ -153,11 +173,22 @@ def capacity(site, seen):
         live = {c.name for h in seen.stack(stack.name) for c in h.components if c.heartbeat == LIVE}
         lacking = shortfall(seen, site.policy, away, live) if live else []
         rest = serving(seen, away)
-        now = {name: sum(c.sessions or 0 for h in seen.hosts for c in h.components if c.name == name and c.heartbeat == LIVE) for name in sorted(usual)}
-        each = ", ".join(f"{name}: {n} in flight, {n / rest[name]:.1f} each for {rest[name]}" for name, n in now.items() if rest.get(name))
+        now = in_flight(seen)
+        each = ", ".join(f"{name}: {now.get(name, 0)} in flight, {now.get(name, 0) / rest[name]:.1f} each for {rest[name]}"
+                         for name in sorted(usual) if rest.get(name))
         rows.append(Row(FAIL, f"without {stack.name}", "; ".join(lacking), "invoke status") if lacking
                     else Row(OK, f"without {stack.name}", each or "nothing serves now: a first deployment", ""))
     return rows
+
+
+def in_flight(seen):
+    """{component: requests in flight on all of its live instances}."""
+    found = {}
+    for h in seen.hosts:
+        for c in h.components:
+            if c.heartbeat == LIVE:
+                found[c.name] = found.get(c.name, 0) + (c.sessions or 0)
+    return found
 
 
 def database(site, session):

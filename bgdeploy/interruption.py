@@ -1,4 +1,7 @@
-"""What a signal does to a run: it is noted, nothing new begins, and what is under way gets a moment. Nothing acts in a handler."""
+"""What a signal does to a run: it is noted, nothing new begins, and what is under way gets a moment.
+
+Nothing acts in a handler.
+"""
 
 import queue
 import signal
@@ -42,7 +45,10 @@ def interruptible(results, do, interrupt):
 
 
 class catching:
-    """Within this, SIGTERM, SIGINT and SIGHUP only note that they came; nothing is done in a handler, a second one is survived."""
+    """Within this, SIGTERM, SIGINT and SIGHUP only note that they came; nothing is done in a handler.
+
+    A second signal is survived.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

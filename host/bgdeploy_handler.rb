@@ -36,7 +36,8 @@ class BgdeployReport < Chef::Handler
     changed = Array(updated_resources)
     {
       id: run_status.run_id, success: run_status.success?, seconds: run_status.elapsed_time&.round(3), chef: Chef::VERSION,
-      run: told["run"], versions: told["versions"], outranked: outranked, all: Array(all_resources).size, updated_count: changed.size,
+      run: told["run"], versions: told["versions"], outranked: outranked,
+      all: Array(all_resources).size, updated_count: changed.size,
       updated: changed.first(LIMIT).map { |resource| line(resource) },
       failed: failed && line(failed).merge(wanted: wanted(failed)),
       exception: exception,

@@ -44,7 +44,8 @@ class Job:
   <concurrentBuild>{str(self.at_once).lower()}</concurrentBuild>
   <builders>{steps}</builders>
   <publishers>
-    <hudson.tasks.ArtifactArchiver><artifacts>{ARTIFACTS}</artifacts><latestOnly>false</latestOnly></hudson.tasks.ArtifactArchiver>
+    <hudson.tasks.ArtifactArchiver><artifacts>{ARTIFACTS}</artifacts><latestOnly>false</latestOnly>
+      </hudson.tasks.ArtifactArchiver>
     <hudson.tasks.junit.JUnitResultArchiver><testResults>{RESULTS}</testResults><keepLongStdio>true</keepLongStdio>
       <testDataPublishers/></hudson.tasks.junit.JUnitResultArchiver>
   </publishers>

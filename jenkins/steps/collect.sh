@@ -1,8 +1,8 @@
 #!/bin/sh
 # Copies the records of the runs that this build began or carried on to bgdeploy-runs/ in its workspace, to be archived there.
 #
-# A run's journal names the build's URL, so that a build gets its own runs and nobody else's, also where many share a state folder.
-# hosts/ stays where it is: Chef's full output may hold what not everybody who reads Jenkins shall see.
+# A run's journal names the build's URL, so that a build gets its own runs and nobody else's, also where many share a
+# state folder. hosts/ stays where it is: Chef's full output may hold what not everybody who reads Jenkins shall see.
 set -eu
 steps=$(cd "$(dirname "$0")" && pwd)
 state=${BGDEPLOY_STATE:-$steps/../../.bgdeploy}

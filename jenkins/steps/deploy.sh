@@ -7,4 +7,5 @@
 set -eu
 : "${VERSION:?say which version: 2.0.0, or web=2.0.0,api=1.4.1}"
 case ${WAIT:-} in yes | true) wait=--wait ;; *) wait= ;; esac
-exec "$(dirname "$0")/run.sh" deploy --stack "$1" --version "$VERSION" --reason "${REASON:-${BUILD_TAG:-by hand}}" --no-input $wait
+exec "$(dirname "$0")/run.sh" deploy --stack "$1" --version "$VERSION" \
+    --reason "${REASON:-${BUILD_TAG:-by hand}}" --no-input $wait

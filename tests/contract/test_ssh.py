@@ -236,7 +236,8 @@ from tests.contract.sshd import Sshd
 subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 with Sshd(pathlib.Path({at!r})) as server, ssh.Shell(server.site(keepalive=1.0)) as shell:
     shell.run(server.host(), ["true"])
-    table = "table inet cut {{ chain c {{ type filter hook output priority 0; tcp dport %d ct state established drop; }}; }};" % server.port
+    rule = "type filter hook output priority 0; tcp dport %d ct state established drop;" % server.port
+    table = "table inet cut {{ chain c {{ " + rule + " }}; }};"
     cutter = subprocess.Popen(["/bin/sh", "-c", "sleep 1; exec nft -f -"], stdin=subprocess.PIPE)
     cutter.stdin.write(table.encode())
     cutter.stdin.close()
@@ -253,8 +254,8 @@ with Sshd(pathlib.Path({at!r})) as server, ssh.Shell(server.site(keepalive=1.0))
 @pytest.mark.skipif(not (shutil.which("nft") and shutil.which("ip")), reason="needs nftables and iproute2")
 def test_a_firewall_that_drops_an_idle_session_is_noticed_within_the_keepalive_limit(tmp_path):
     code = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    done = subprocess.run(["unshare", "-n", sys.executable, "-c", CUT.format(code=code, at=str(tmp_path))], stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True, timeout=180)
+    done = subprocess.run(["unshare", "-n", sys.executable, "-c", CUT.format(code=code, at=str(tmp_path))],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=180)
     if "unshare failed" in done.stderr:
         pytest.skip("no network namespace here: " + done.stderr.strip())
     assert "was lost" in done.stdout and "on again" in done.stdout, done.stdout + done.stderr

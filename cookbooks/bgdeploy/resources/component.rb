@@ -2,7 +2,8 @@ provides :bgdeploy_component
 resource_name :bgdeploy_component
 unified_mode true
 
-description 'Installs one component from an RPM repository at exactly one version, older ones too, writes its configuration and runs its service.'
+description 'Installs one component from an RPM repository at exactly one version, older ones too, ' \
+            'writes its configuration and runs its service.'
 examples <<~DOC
   ```ruby
   bgdeploy_component 'web' do
@@ -30,7 +31,8 @@ property :service_name, String,
 
 property :version, [String, nil],
          regex: /\A(\d+:)?[A-Za-z0-9][A-Za-z0-9._+~^]*-\d[A-Za-z0-9._+~^]*\z/,
-         description: 'Exactly this version, as RPM writes it: "2.0.0-1", epoch in front if it has one. Without it whatever is installed stays.'
+         description: 'Exactly this version, as RPM writes it: "2.0.0-1", epoch in front if it has one. ' \
+                      'Without it whatever is installed stays.'
 
 property :repository_url, String,
          required: true,
@@ -76,7 +78,8 @@ property :config_sensitive, [true, false],
 property :restart, [true, false],
          default: false,
          desired_state: false,
-         description: 'Start the process anew even if nothing changed: for one that is older than its package, after a run that was cut short.'
+         description: 'Start the process anew even if nothing changed: for one that is older than its package, ' \
+                      'after a run that was cut short.'
 
 action :deploy, description: 'Bring package, configuration and service to what the properties say. (default)' do
   yum_repository new_resource.repository_name do
@@ -116,8 +119,8 @@ action :deploy, description: 'Bring package, configuration and service to what t
     only_if "systemctl --quiet is-failed #{new_resource.service_name}"
   end
 
-  # At once, and not by a delayed notification: a run that is killed in between leaves the old process over the new package, and no
-  # later run would notice. It also makes the first installation one start instead of a start and a restart.
+  # At once, and not by a delayed notification: a run that is killed in between leaves the old process over the new package,
+  # and no later run would notice. It also makes the first installation one start instead of a start and a restart.
   changed = [package, config].compact.any?(&:updated_by_last_action?)
 
   service new_resource.service_name do
