@@ -160,6 +160,8 @@ def _waiting(e):
 def _waited(e):
     what, outcome = text(e.get("wait")), text(e.get("outcome")) or "over"
     word = OVER.get(what, outcome) if outcome == "over" else f"{WAITS.get(what, 'waits')} no longer: {outcome}"
+    if what == "chef" and outcome == "over" and e.get("passed") is False:
+        word = f"{WAITS[what]} no longer,"       # perhaps the host is silent now, and Chef goes on
     word = outcome if what == "drain" and outcome != "stopped" else word
     return f"{_where(e)}{word} after {seconds(number(e.get('seconds')))}"
 
