@@ -95,7 +95,7 @@ def start(site, place, say=print, environment=None):
     began, door = time.monotonic(), _prepared(place)
     log = place.log / "jenkins.log"
     port = door.url.rpartition(":")[2]
-    words = ["java", *(f"--add-opens={name}=ALL-UNNAMED" for name in OPEN),
+    words = [setup.jdk("java"), *(f"--add-opens={name}=ALL-UNNAMED" for name in OPEN),
              "--add-exports=java.base/sun.util.calendar=ALL-UNNAMED", *(f"-D{key}={value}" for key, value in SETTINGS.items()),
              f"-javaagent:{setup.agent()}", "-Xmx384m", "-XX:TieredStopAtLevel=1",
              "-jar", str(war()), f"--httpPort={port}", "--httpListenAddress=127.0.0.1", "--ajp13Port=-1"]
@@ -106,6 +106,7 @@ def start(site, place, say=print, environment=None):
         process = subprocess.Popen([sys.executable, "-m", "lab.jenkins", _cgroup(place), *words], cwd=link.CODE, env=passed,
                                    stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     (place.run / "jenkins.json").write_text(json.dumps({"url": door.url}))
+    say("  jenkins: starts (the first time it unpacks itself) ...")
     jobs = jenkins_jobs.Jenkins(door)
     while not jobs.answers():
         failed = "Failed to initialize Jenkins" in log.read_text(errors="replace")

@@ -110,6 +110,11 @@ def install_gems(folder, gems):
                       f"is the network there? The whole output is in {log}")
 
 
+def jdk(tool):
+    """The path of java, javac or jar of the JDK that Debian's package brings; another Java may come first on the PATH."""
+    return str(next(iter(sorted(pathlib.Path("/usr/lib/jvm").glob(f"java-17-openjdk-*/bin/{tool}"))), tool))
+
+
 def agent():
     """Where the agent that lets the old Jenkins run on Java 17 is kept; another place for each state of its sources."""
     key = hashlib.sha256()
@@ -125,9 +130,9 @@ def compile_agent():
         stand_ins = [str(source) for source in (AGENT / "instead").rglob("*.java")]
         manifest, jar = pathlib.Path(work, "manifest"), f"{work}/agent.jar"
         manifest.write_text("Premain-Class: Agent\n")
-        for words in (["javac", "-d", f"{work}/jar", str(AGENT / "Agent.java")],
-                      ["javac", "-d", f"{work}/jar/instead", *stand_ins],
-                      ["jar", "cfm", jar, str(manifest), "-C", f"{work}/jar", "."]):
+        for words in ([jdk("javac"), "-d", f"{work}/jar", str(AGENT / "Agent.java")],
+                      [jdk("javac"), "-d", f"{work}/jar/instead", *stand_ins],
+                      [jdk("jar"), "cfm", jar, str(manifest), "-C", f"{work}/jar", "."]):
             done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode:
                 raise Missing(f"{words[0]} could not make the agent for Jenkins ({last_line(done.stderr)}): see {AGENT}")

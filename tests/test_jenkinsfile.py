@@ -30,7 +30,7 @@ def groovy(tmp_path_factory):
     with zipfile.ZipFile(jenkins.war()) as war:
         jar = next(name for name in war.namelist() if name.startswith("WEB-INF/lib/groovy-all-"))
         war.extract(jar, folder)
-    return ["java", *(f"--add-opens={name}=ALL-UNNAMED" for name in jenkins.OPEN), f"-javaagent:{setup.agent()}",
+    return [setup.jdk("java"), *(f"--add-opens={name}=ALL-UNNAMED" for name in jenkins.OPEN), f"-javaagent:{setup.agent()}",
             "-XX:TieredStopAtLevel=1", "-cp", str(folder / jar), "groovy.ui.GroovyMain"]
 
 
