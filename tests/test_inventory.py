@@ -274,7 +274,7 @@ def test_the_lab_has_four_hosts_two_live_nodes_and_one_standby_node():
     lab = inventory.load("lab", ROOT)
     assert [h.address for h in lab.hosts] == ["10.77.0.11", "10.77.0.12", "10.77.0.21", "10.77.0.22"]
     assert [n.address for n in lab.live.nodes] == ["10.77.0.3", "10.77.0.4"]
-    assert lab.policy.detection == 3.0 and lab.watch_rate == 300
+    assert lab.policy.detection == 4.0 and lab.watch_rate == 300
     assert lab.lab is not None and soundness.warnings(lab) == ()
 
 

@@ -88,7 +88,7 @@ def described(text):
     folder = PROJECT / ".lab" / re.search(r"^name: (\S+)", text, re.MULTILINE)[1]
     folder.mkdir(parents=True, mode=0o700)
     (folder / "token").write_text(TOKEN + "\n")
-    return re.sub(r"interval: [\d.]+", "interval: 2, timeout: 3", re.sub(r"\ntoken_file: .*", "", text))
+    return re.sub(r"interval: .*timeout: 2", "interval: 2, fall: 2, rise: 2, timeout: 3", re.sub(r"\ntoken_file: .*", "", text))
 
 
 @pytest.fixture(scope="module")

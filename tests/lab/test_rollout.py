@@ -23,7 +23,7 @@ LONG = 600      # seconds; the machine that runs the tests may be busy with othe
 
 def with_blue_3(text):
     """A fifth host, a watcher that leaves the two cores of a test machine to Chef, and balancers as patient as that machine."""
-    text = text.replace("watch: {rate: 300}", "watch: {rate: 50}").replace("rise: 2}", "rise: 2, timeout: 3}")
+    text = text.replace("watch: {rate: 300}", "watch: {rate: 50}").replace("timeout: 2}", "timeout: 3}")
     return re.sub(r"(\n +)(blue-2: .*)", r"\1\2\1blue-3: {address: 10.77.0.23, components: [api]}", text)
 
 
