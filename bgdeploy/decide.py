@@ -25,10 +25,12 @@ def decide(goal, seen, memory, policy, now):
 
 
 def ladder(q):
-    step = stray(q) or preflight(q) or rescue(q)
+    step, refused = stray(q) or preflight(q) or rescue(q), None
     for n, want in enumerate(q.goal.wants):
-        step = step or stack(q, want, q.goal.wants[:n])
-    return step or migrate(q) or Done(reached(q.goal), warnings(q))
+        step = step or stack(q, want, q.goal.wants[:n], refused)
+        if may_wait(q, step):
+            step, refused = None, refused or step
+    return step or refused or migrate(q) or Done(reached(q.goal), warnings(q))
 
 
 # ---- before the first act, and when things go wrong meanwhile
@@ -77,7 +79,8 @@ def rescue(q):
 
 # ---- one stack, wave by wave
 
-def stack(q, want, earlier):
+def stack(q, want, earlier, refused=None):
+    """:param refused: a Stop for somebody earlier who may not leave LIVE; then only what is out already is finished here."""
     hosts = hosts_of(q, want)
     if not hosts:
         return Stop(f"no host of {want.stack} is left in this run", "invoke status")
@@ -88,15 +91,22 @@ def stack(q, want, earlier):
         return trouble(q, want, bad)
     size = wave_size(q.policy, len(hosts)) if want.release else len(hosts)
     for first in range(0, len(hosts), size):
-        wave = [h for h in hosts[first:first + size] if h.name not in bad]
+        wave = [h for h in hosts[first:first + size] if h.name not in bad and (is_out(h) or not refused)]
         step = unknown(q, want, wave) or somebody(q, want, wave)
         for name, rung in RUNGS:
             step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
             if q.goal.only == name:
                 break
+        if may_wait(q, step):
+            step, refused = None, step
         if step:
             return step
-    return None
+    return refused
+
+
+def may_wait(q, step):
+    """The interlock says no in the middle of a run: once what is out already is finished, it may say yes."""
+    return isinstance(step, Stop) and step.short and q.memory.acted and not q.goal.only and q.goal.kind != "back"
 
 
 def unknown(q, want, hosts):
@@ -161,7 +171,7 @@ def interlock(q, want, leaving, earlier):
     if lacking:
         lacking += [f"{name} does not count: {why}" for name, why in doubtful.items()]
         return Stop(f"{names(leaving)} cannot leave LIVE: {'; '.join(lacking)}",
-                    f"invoke rollback --stack {want.stack}" if hasty else "invoke status")
+                    f"invoke rollback --stack {want.stack}" if hasty else "invoke status", ids(leaving), short=True)
     before = next((w for w in reversed(earlier) if any(h.name in q.memory.lived for h in q.seen.stack(w.stack))), None)
     if before and not hasty:
         since = q.memory.waits.get(("soak", before.stack), q.now)
@@ -361,4 +371,8 @@ def must_leave(q, want, h):
     if want.mode == STANDBY:
         return True
     R = want.release
-    return R is not None and not (converged(h, R, q.memory) and (tested(h, R, q.memory) or allowed(h, q.memory)))
+    if R is None or not converged(h, R, q.memory):
+        return R is not None
+    if any(c.heartbeat != LIVE for c in h.components):      # half of it is live already: the rest joins it, or all is tested
+        return not may_serve(h, R, q.memory)
+    return not (tested(h, R, q.memory) or allowed(h, q.memory))

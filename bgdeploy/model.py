@@ -348,11 +348,13 @@ class Stop:
     """Cannot go on: refused before the first act (exit 3), else a step failed (exit 4).
 
     :param next_command: what to type; alternatives are joined by " | ".
+    :param short: all that is wrong is that too few would serve: what is out already may be finished first.
     """
 
     why: str
     next_command: str
     hosts: tuple = ()
+    short: bool = False
 
 
 @dataclass(frozen=True)

@@ -209,10 +209,13 @@ class World:
     def again(self, m, i):
         """A process comes back on the same release: one that served goes on serving, in the laws' eyes too; but what our run
         brought to the host needs the test that this run made of it."""
-        brought = self.ours(m.job) and f"{i.name}={i.installed}" in m.job["release"].split(",")
+        brought = self.brought(m, i.name, i.installed)
         tested = i.word == "live" and (i.proved if brought else i.passed)
         i.restart()
         i.passed, i.by_our_converge = tested, i.by_our_converge or brought
+
+    def brought(self, m, name, version):
+        return self.ours(m.job) and f"{name}={version}" in m.job["release"].split(",")
 
     def heal(self, m, i):
         i.sick, i.lies, i.stuck = False, None, 0
@@ -281,9 +284,15 @@ class World:
         return Result(name, "unknown", "the answer was lost") if self.chance("lost") else outcome
 
     def do_standby(self, m, do, attempt, seen):
-        for i in m.instances:
-            if i.up and not i.sick:
-                i.word = "standby"
+        return self.flip(m, seen, "live", "standby")
+
+    def flip(self, m, seen, word, to):
+        """As acts.py does it: one by one what was seen to say the one word is told the other; a lost answer ends it half way."""
+        for i, c in zip(m.instances, seen.host(m.name).components):
+            if c.heartbeat == word and i.up and not i.sick:
+                i.word = to
+                if self.chance("lost"):
+                    return Result(m.name, "unknown", "the answer was lost")
         return Result(m.name, "ok")
 
     def do_converge(self, m, do, attempt, seen):
@@ -313,9 +322,7 @@ class World:
         ids = dict(pair.split("=") for pair in seen.host(m.name).started.split(","))
         if any(i.up and ids[i.name] != f"s{i.start}" for i in m.instances):
             return Result(m.name, "failed", "412: another process runs")       # compare-and-set
-        for i in m.instances:
-            i.word = "live"
-        return Result(m.name, "ok")
+        return self.flip(m, seen, "standby", "live")
 
     def do_migrate(self):
         laws.judge_migration(self)

@@ -43,7 +43,7 @@ def standby(world, do, machine, rules):
     """No act lowers a component below the floor. What our converge started and nobody tested serves nobody, in the law's eyes."""
     found = []
     for i in machine.instances:
-        if world.serving(i) and not untested(i):
+        if world.serving(i) and not untested(i) and i.lies != "standby":     # what says standby is not told to leave
             others = (o for m in world.machines for o in m.instances if o.name == i.name and m.name not in do.hosts)
             rest = sum(world.serving(o) for o in others)
             if rest < world.floor.get(i.name, 0):
@@ -112,12 +112,14 @@ def judge_migration(world):
 
 
 def judge_look(world, hosts):
-    """No process of our converge stays live untested for longer than it takes to see it and to act."""
+    """No process of our converge stays live untested for longer than it takes to see it and to act. One that crashed and came
+    back on the release that passed is tested enough to go on serving."""
     shown = {}
     for host, machine in zip(hosts, world.machines):
         for seen, i in zip(host.components, machine.instances):
             key = (machine.name, i.name, i.start)
-            if seen.heartbeat == "live" and i.word == "live" and untested(i) and key not in world.excused:
+            ours = untested(i) and not i.proved and world.brought(machine, i.name, i.version) and key not in world.excused
+            if seen.heartbeat == "live" and i.word == "live" and ours:
                 shown[key] = world.shown.get(key, 0) + 1
                 if shown[key] == SEEN_LONG and not world.rules.back and machine.name not in world.rules.excluded:
                     world.broken.append(f"{machine.name} {i.name} stays live untested")

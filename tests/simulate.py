@@ -1,7 +1,8 @@
 """Arbitrary worlds, goals, policies and misfortunes for the driver, and the judgement of each trial.
 
 `trial` is asked by the property tests, by the mutants, and by `make soak`.
-Run by hand: python3 -m tests.simulate TRIALS [SEED] prints trials, acts judged and violations.
+Run by hand: python3 -m tests.simulate TRIALS [SEED] prints trials, acts judged and violations; `hunt trials|hands TRIALS SEED`
+ends at the first violation.
 """
 
 import random
@@ -261,7 +262,7 @@ def unfinished(world, goal, policy, book):
         world.migration = {**world.migration, "state": "absent"}
     for _ in range(10):
         world.tick(5.0)
-    for _ in range(6 + ANSWERS):
+    for _ in range(80):        # each question of each stack is one
         resume(world, book)
         try:
             end = drive(goal, policy, book, bounded(world, world.looks + BOUND))
@@ -326,6 +327,22 @@ def hand_trial(seed):
     return Verdict(world, ends, violations, world.looks)
 
 
+def hunt(kind, trials, seed):
+    """Until the first violation: a mutant is found by one. Returns 1 if there was one. An error of the driver is one too."""
+    rng = random.Random(seed)
+    for _ in range(trials):
+        one = rng.randrange(1 << 48)
+        try:
+            verdict = trial(one, *misfortune(one)) if kind == "trials" else hand_trial(one)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            print(f"{kind} {one}: {error!r}")
+            return 1
+        if verdict.violations:
+            print(f"{kind} {one}: {verdict.violations[0]}")
+            return 1
+    return 0
+
+
 def main(trials, seed):
     rng, acts, looks, bad, codes = random.Random(seed), 0, 0, [], {}
     for n in range(trials):
@@ -344,4 +361,6 @@ def main(trials, seed):
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "hunt":
+        sys.exit(hunt(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
     sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1))

@@ -91,6 +91,18 @@ class TestStandby:
         step = asked(deploy(), steady(other))
         assert isinstance(step, Stop) and "the floor is 2" in step.why and "blue-2" in step.why
 
+    def test_what_is_out_is_finished_first_where_too_few_would_serve(self):
+        """In the middle of a run; a run that has not begun is refused."""
+        touched = host("green-1", "live", "2", job=foreign("ok"))
+        ready = steady(touched, host("green-2", "standby", "2", job=job(), started="s2"), host("blue-1", "down"),
+                       host("blue-2", "down"))
+        memory = remembers(did("standby", "green-2", steady()), did("converge", "green-2", OUT))
+        assert done_to("sanity", "green-2")(asked(deploy(), ready, memory, wave=1, floor=(("*", 1),)))
+        assert isinstance(asked(deploy(), ready, Memory(run="run"), wave=1, floor=(("*", 1),)), Stop)
+        blue_out = steady(host("blue-1", "standby"), host("blue-2", "standby"))
+        memory = remembers(did("standby", "blue-1 blue-2", steady()), **{"quiet": {"blue-1": NOW - 2, "blue-2": NOW - 2}})
+        assert done_to("converge", "blue-1")(asked(rollout(), blue_out, memory))
+
     def test_the_interlock_counts_each_component(self):
         step = asked(deploy(), steady(mixed("blue-1", part("api"), part("web", "standby"))))
         assert isinstance(step,
@@ -113,6 +125,8 @@ class TestStandby:
         world = steady(host("green-1", "standby", live_pool="moving"), host("green-2", "standby"))
         step = asked(deploy(), world, remembers(TAKEN))
         assert isinstance(step, Wait) and step.kind == "pool" and step.hosts == ("green-1",) and "let go of green-1" in step.why
+        half = mixed("green-1", part("api", "standby"), part("web", "standby", live_pool="yes"))
+        assert asked(deploy(), steady(half, host("green-2", "standby")), remembers(TAKEN)).hosts == ("green-1",)
 
     def test_then_standby_has_taken_on_what_runs(self):
         world = steady(host("green-1", "standby", standby_pool="moving"), host("green-2", "standby"))
@@ -342,6 +356,13 @@ class TestSanityAndLive:
         put = host("green-1", "live", "1", job=job(state="failed"), started="s1")
         world = steady(put, host("green-2", "standby"), host("blue-1", "down"), host("blue-2", "down"))
         assert not isinstance(asked(deploy(), world, remembers(TAKEN, did("converge", "green-1", OUT), **QUIET)), Do)
+
+    def test_a_host_of_which_somebody_took_one_half_out_is_tested_whole_before_it_returns(self):
+        memory = remembers(*self.MEMORY, passed("green-1 green-2", self.READY))
+        half = mixed("green-1", part("api", "standby", "2", started="s2"), part("web", "live", "2", started="s2"), job=job())
+        assert done_to("live", "green-1", "green-2")(asked(deploy(), steady(half, self.READY.host("green-2")), memory))
+        other = mixed("green-1", part("api", "standby", "2", started="s9"), part("web", "live", "2", started="s2"), job=job())
+        assert done_to("standby", "green-1")(asked(deploy(), steady(other, self.READY.host("green-2")), memory))
 
     def test_a_down_component_does_not_go_live_and_the_way_is_named(self):
         after = steady(mixed("green-1", part("api", "standby"), part("web", "down")), host("green-2", "standby"))

@@ -186,8 +186,10 @@ class TestStepsByHand:
         assert asked(by_hand("live"), world, remembers(TAKEN)).kind == "chef"
 
     def test_sanity_of_what_is_live_names_standby(self):
-        stop = asked(by_hand("sanity", release=ONE), steady())
-        assert isinstance(stop, Stop) and stop.next_command == "invoke standby --stack green"
+        half = mixed("green-1", part("api", "standby", "2", started="s2"), part("web", "live", "2", started="s2"), job=job())
+        for world, release in ((steady(), ONE), (steady(half, READY.host("green-2")), TWO)):
+            stop = asked(by_hand("sanity", release=release), world, remembers(*TESTED))
+            assert isinstance(stop, Stop) and stop.next_command == "invoke standby --stack green"
 
     def test_drain_of_a_host_that_is_out_of_reach_ends_with_a_warning_and_never_hangs(self):
         world = steady(dark("green-1"), host("green-2", "standby"))
@@ -309,6 +311,7 @@ class TestMigrate:
         assert is_do(asked(self.GOAL, self.world()), "migrate")
 
     @pytest.mark.parametrize("late", [host("blue-1", release="1.8"), host("blue-1", "down"), dark("blue-1"),
+                                      replace(host("blue-1", release="1.10"), reachable=False),
                                       mixed("blue-1", part("web", release=None)), host("blue-1", release="1.9~rc1")])
     def test_mixed_or_unknown_stops_and_names_the_host(self, late):
         stop = asked(self.GOAL, self.world(host("green-1", release="1.10"), late))
