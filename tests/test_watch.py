@@ -229,9 +229,17 @@ def test_a_reloaded_live_sends_requests_to_who_is_in_standby_unless_its_server_s
         assert stray["count"] >= 1 and stray["first"] <= stray["last"]
 
 
-def seen_with(pools):
+def seen_with(pools, word="standby"):
     """A Seen of hosts whose one component is in LIVE's pool as named: {host: pool}."""
-    return Seen(0.0, tuple(HostSeen(name, "s", True, (ComponentSeen("web", live_pool=pool),)) for name, pool in pools.items()))
+    return Seen(0.0, tuple(HostSeen(name, "s", True, (ComponentSeen("web", word, live_pool=pool),)) for name, pool in pools.items()))
+
+
+def test_what_says_live_is_on_its_way_in_while_no_node_has_noticed():
+    with Kept() as server:          # says that green-1 answered
+        watcher = watch.Watch(place(server.port)).start()
+        watcher.looked(seen_with({"green-1": NO}, "live"))
+        time.sleep(0.15)
+        assert watcher.stop()["balancers"]["live"]["strays"] == []
 
 
 def test_what_every_node_has_let_go_counts_as_astray_until_an_act_puts_it_live_again():

@@ -11,7 +11,7 @@ import time
 
 from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
-from bgdeploy.model import NO
+from bgdeploy.model import LIVE, NO
 from bgdeploy.outside.availability import Availability
 from bgdeploy.outside.http1 import Malformed
 from bgdeploy.outside.probes import Probe, Stream, what_failed
@@ -44,8 +44,12 @@ class Watch:
         self._out = {host: self._out.get(host, now) for host in hosts}
 
     def looked(self, seen):
-        """Take from a look (model.Seen) which hosts every node of LIVE has let go; returns the same Seen."""
-        self.expect_out([h.name for h in seen.hosts if h.components and all(c.live_pool == NO for c in h.components)])
+        """Take from a look (model.Seen) which hosts every node of LIVE has let go; returns the same Seen.
+
+        One that says live is on its way in, however long a node has not noticed.
+        """
+        self.expect_out([h.name for h in seen.hosts
+                         if h.components and all(c.live_pool == NO and c.heartbeat != LIVE for c in h.components)])
         return seen
 
     def doing(self, do):
