@@ -3,7 +3,7 @@
 PYTHON := /usr/bin/python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint clean
+.PHONY: help demo test lab lint soak clean
 
 help:	## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,11 @@ lint:	## what a reviewer should not have to say
 	@git ls-files -z '*.py' host/bgdeploy-host | xargs -0 $(PYTHON) -m flake8 --isolated --select F,E9,E501,W191,W291,W293 \
 	    --max-line-length 130 --per-file-ignores 'tests/*:F811,F401'
 	@! git grep -nIE '[[:space:]]+$$' -- '*.rb' '*.sh' '*.yml' || { echo 'blanks at the end of a line'; exit 1; }
+
+# For who changes the rules: every mutant, and as many arbitrary trials as told (make soak N=200000 SEED=1).
+soak:
+	@MUTANTS=all $(PYTHON) -m pytest tests/test_mutants.py
+	@$(PYTHON) -m tests.simulate $(or $(N),20000) $(or $(SEED),1)
 
 clean:	## takes every lab of this folder down; removes their files and the cache
 	@if [ -d .lab ]; then $(PYTHON) -m lab.lab clear; fi
