@@ -131,10 +131,12 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
             return Stop(f"hook {name} refused: {refusal}", "invoke resume" if memory.acted else "invoke status", step.hosts)
     again = ports.look()
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
-    if not same(step, second):
+    both = agreed(step, second)
+    if both is None:
         write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=f"at the second look: {second.why}",
               release=step.release.id if step.release else None, started={name: seen.host(name).started for name in step.hosts})
         return None
+    step = both
     if interrupt.wanted:
         return None
     started = {name: again.host(name).started for name in step.hosts}
@@ -227,10 +229,17 @@ def noted(memory, seen, policy):
         short_since=(memory.short_since if memory.short_since is not None else now) if short else None)
 
 
-def same(step, second):
-    """The second look asks for the same act: kind, hosts and release; never the why."""
-    return isinstance(second, Do) and (step.step, step.stack, step.hosts, step.release) == (
-        second.step, second.stack, second.hosts, second.release)
+def agreed(step, second):
+    """The act that both looks ask for, or None: the same kind, hosts and release; never the why.
+
+    What makes things safe is done to the hosts that both name: others that come or go must not delay it.
+    """
+    if not isinstance(second, Do) or (step.step, step.stack, step.release) != (second.step, second.stack, second.release):
+        return None
+    if step.rescue and second.rescue:
+        common = tuple(name for name in step.hosts if name in second.hosts)
+        return replace(step, hosts=common) if common else None
+    return step if step.hosts == second.hosts else None
 
 
 def begun(events, goal):

@@ -117,7 +117,7 @@ MUTANTS = (
     Mutant("uncounted-load-is-none", "prove.py", "        if uncounted:\n", "        if False:\n", "unknown load is not no load",
            f"{DECIDE}::TestStandby"),
     # ---- the loop
-    Mutant("no-second-look", "drive.py", "    if not same(step, second):", "    if False:", "look again before each act"),
+    Mutant("no-second-look", "drive.py", "    both = agreed(step, second)\n", "    both = step\n", "look again before each act"),
     Mutant("act-without-the-lock", "drive.py", "    gone = ports.lost()\n", "    gone = None\n",
            "a driver that lost its lock stops",
            f"{DRIVE}::TestTheLock"),

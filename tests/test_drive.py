@@ -99,6 +99,14 @@ class TestActing:
         _, _, script = run(deploy(), one, two, dark("x") and steady(dark("blue-1"), *OUT.stack("green")), policy=ENDLESS)
         assert script.done[0][:2] == ("standby", ("green-1", "green-2"))
 
+    def test_what_makes_things_safe_is_done_to_whom_both_looks_name(self):
+        born = {n: host(n, "live", "2", job=job(), started="s2") for n in ("green-1", "green-2")}
+        one, two = steady(born["green-1"], host("green-2", "standby")), steady(*born.values())
+        events = [TAKEN, did("converge", "green-1 green-2", OUT)]
+        for worlds in ((one, two), (two, one)):
+            _, _, script = run(deploy(), *worlds, OUT, events=events, policy=ENDLESS)
+            assert script.done[0][:2] == ("standby", ("green-1",))
+
     def test_dropping_for_ever_is_no_progress(self):
         end, book, _ = run(deploy(), *[steady(), dark_blue()] * 20, policy=ENDLESS)
         assert end.exit_code == 3 and book.kinds().count("dropped") <= 3 and "doing" not in book.kinds()
