@@ -320,25 +320,12 @@ def warnings(q):
         dark = [h for h in hosts_of(q, want) if not known(h)]
         if q.goal.kind == "back":
             found += [("unreachable", f"{h.name} was not reached and not flipped") for h in dark]
-            found += nothing_older(q, want)
         if q.goal.only == "drain":
             found += [("drain-unmeasured", f"requests in flight cannot be measured: {doubt(h)}") for h in dark]
     found += [("drain-unmeasured" if outcome == "unmeasured" else "drain-timed-out", f"requests in flight on {name}: {outcome}")
               for name, outcome in sorted(q.memory.drains.items()) if outcome != "drained"]
     found += [("untested", f"{name} went live untested: {why}") for name, (_, why) in sorted(q.memory.untested.items())]
     return tuple(found)
-
-
-def nothing_older(q, want):
-    """`back` acts all the same where every stack runs one version, and says that it brings none back."""
-    if want.mode != STANDBY:
-        return []
-    left = {(c.name, c.release) for h in q.seen.stack(want.stack) for c in h.components if c.release}
-    stays = {(c.name, c.release) for h in q.seen.hosts if h.stack != want.stack for c in h.components if c.serves and c.release}
-    if any(a == b and versions.compare(x, y) < 0 for a, x in stays for b, y in left):
-        return []
-    return [("nothing-older", f"nothing older than what {want.stack} ran serves now: "
-                              f"invoke rollback --stack {want.stack} brings it")]
 
 
 # ---- small questions

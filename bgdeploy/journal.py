@@ -22,9 +22,10 @@ class Journal:
     """:param folder: of this run; made if missing (0700).
     :param clock: () -> seconds since the epoch that never go back.
     :param tellers: callables that get each event after it is on disk (console, shared store).
+    :param copy: the run's events as a shared store has them; those that this folder lacks are written down here first.
     """
 
-    def __init__(self, folder, clock, tellers=()):
+    def __init__(self, folder, clock, tellers=(), copy=()):
         self.folder, self.clock, self.tellers = folder, clock, list(tellers)
         self.path = os.path.join(folder, "journal.jsonl")
         try:
@@ -40,10 +41,21 @@ class Journal:
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, b"\n")
         self._sync(folder)
+        last = max([event.get("n", 0) for event in self.events], default=0)
+        for event in copy:
+            if event.get("n", 0) > last:
+                self._append(event)
 
     def write(self, kind, **fields):
         """Append one event, fsynced; then tell it. Returns the event (a dict). A full disk raises OSError: no act follows."""
-        event = {"n": len(self.events) + 1, "at": round(self.clock(), 3), "kind": kind, **fields}
+        last = max([event.get("n", 0) for event in self.events[-1:]], default=0)
+        event = {"n": max(last, len(self.events)) + 1, "at": round(self.clock(), 3), "kind": kind, **fields}
+        self._append(event)
+        for tell in self.tellers:
+            tell(event)
+        return event
+
+    def _append(self, event):
         line = b"\n" * self._torn + json.dumps(event, ensure_ascii=True, default=str).encode() + b"\n"
         self._torn = True           # until it is whole and on disk
         while line:
@@ -51,9 +63,6 @@ class Journal:
         os.fsync(self._file)
         self._torn = False
         self.events.append(event)
-        for tell in self.tellers:
-            tell(event)
-        return event
 
     def close(self):
         if self._file is not None:

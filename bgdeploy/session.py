@@ -21,6 +21,7 @@ from bgdeploy.outside import balancer, chef, heartbeat, hooks, lease, migrations
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
 ASKED_TO_STOP = "stop"
+OVER = ("deploy", "rollout", "rollback")        # tasks that may take an open run's place
 
 
 class Session:
@@ -62,6 +63,11 @@ class Session:
             self._migrations = migrations.Migrations(self.site)
         return self._migrations
 
+    @property
+    def shared(self):
+        """Other machines see the same runs."""
+        return bool(self.site.store) and self.site.store.startswith("mongodb")
+
     def look(self, limit=None, migration=None):
         """One look at everything; with `migration` (its name) at its marker in the database too."""
         seen = self.observer.look(limit)
@@ -87,12 +93,21 @@ class Session:
         folder = os.path.join(self.state, "runs")
         ids = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         found = {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
-        if self.site.store and self.site.store.startswith("mongodb"):
+        if self.shared:
             try:
-                found = {**dict(self.store.recent(most)), **found}
+                for run, events in self.store.recent(most):     # another machine may have carried on a run that began here
+                    found[run] = max(found.get(run, []), events, key=last_number)
             except NoAnswer as e:
                 self.console.line(f"runs of other machines are not known: {e.sentence}")
         return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
+
+    def journal(self, run, events=(), tellers=()):
+        """A run's journal, here and in a shared store. events: all that is known of it, so that one that began on another
+        machine goes on here."""
+        journal = Journal(self.folder(run), self.clock, tellers, events)
+        if self.shared:
+            journal.tellers.append(lambda event: copied(self, run, event))
+        return journal
 
     def by(self):
         who = lease.myself()
@@ -100,6 +115,10 @@ class Session:
 
     def folder(self, run):
         return os.path.join(self.state, "runs", run)
+
+
+def last_number(events):
+    return events[-1].get("n", 0) if events else 0
 
 
 def open_runs(runs):
@@ -161,7 +180,7 @@ def locked(session, asked, options, run, grip):
         goal = Goal.from_json(records.goal_of(events))
     else:
         goal = goals.goal(asked, known)
-        supersede(session, asked, goal, seen, open_ones, joined)
+        refuse_left_out(asked, goal, seen, open_ones)
     policy = policy_of(site, options)
     if options.get("confirm") and not options["confirm"](goal, seen, policy):
         return None, None
@@ -170,9 +189,8 @@ def locked(session, asked, options, run, grip):
         check.refuse(site, session, [h.name for w in goal.wants for h in seen.stack(w.stack)
                                      if (not w.hosts or h.name in w.hosts) and h.name not in (options.get("exclude") or {})])
     run = joined[0] if joined else run
-    journal = Journal(session.folder(run), session.clock, [console.event])
-    if session.site.store and session.site.store.startswith("mongodb"):
-        journal.tellers.append(lambda event: copied(session, run, event))
+    journal = session.journal(run, events_of(joined), [console.event])
+    journal.tellers.append(superseding(session, asked, open_ones))
     begin(session, journal, asked, goal, seen, options, joined, policy)
     watcher = watch.Watch(site).start()
     acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None,
@@ -214,9 +232,9 @@ def drive_and_ask(session, goal, policy, journal, ports, options):
         journal.write("joined", by=session.by(), task=options.get("task"))
 
 
-def supersede(session, asked, goal, seen, open_ones, joined):
+def refuse_left_out(asked, goal, seen, open_ones):
     """A new deploy, rollout or rollback over an open run: only if it takes on every stack that the run has out of LIVE."""
-    if asked.task not in ("deploy", "rollout", "rollback"):
+    if asked.task not in OVER:
         return
     mine = {w.stack for w in goal.wants}
     for run, events in open_ones:
@@ -224,11 +242,22 @@ def supersede(session, asked, goal, seen, open_ones, joined):
         if out:
             raise Refused(f"run {run} is open and has {', '.join(sorted(out))} out of LIVE",
                           f"invoke resume, or invoke back --stack {sorted(out)[0]}")
-    for run, _ in open_ones:
-        journal = Journal(session.folder(run), session.clock)
-        journal.write("ended", outcome="superseded", exit_code=0, why=f"superseded by {asked.task}", next=[], seen=None)
-        journal.close()
-        write_reports(session, run, journal.events)
+
+
+def superseding(session, asked, open_ones):
+    """A teller of the new run's journal. The open runs end when it does its first act, or had nothing to do: one that is
+    refused, or that a person does not confirm, takes nobody's place."""
+    left = list(open_ones) if asked.task in OVER else []
+
+    def tell(event):
+        if event["kind"] == "doing" or event["kind"] == "ended" and event["outcome"] in ("done", "warned"):
+            while left:
+                run, events = left.pop()
+                journal = session.journal(run, events)
+                journal.write("ended", outcome="superseded", exit_code=0, why=f"superseded by {asked.task}", next=[], seen=None)
+                journal.close()
+                write_reports(session, run, journal.events)
+    return tell
 
 
 def policy_of(site, options):

@@ -256,7 +256,7 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         if question and word != "stop" and session.clock() - question["at"] > site.policy.gate_expiry:
             raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
         session.store.take({"run": name, "task": "answer"}).release()      # no driver may be running
-        journal = sessions.Journal(session.folder(name), session.clock, [console.event])
+        journal = session.journal(name, found[name], [console.event])
         journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
                       hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
         goal = records.goal_of(found[name])

@@ -291,10 +291,6 @@ class TestBack:
         world = steady(host("green-1", "standby", live_pool="moving"), host("green-2", "standby", standby_pool="no"))
         assert asked(back(), world).hosts == ("green-1",)
 
-    def test_with_one_version_everywhere_it_says_that_nothing_older_serves(self):
-        assert "nothing-older" in dict(asked(back(), OUT).warnings)
-        assert "nothing-older" not in dict(asked(back(), READY).warnings)
-
     def test_an_untested_app_that_came_up_live_may_always_leave(self):
         born = steady(*SERVED.stack("green"), host("blue-1", "down"), host("blue-2", "down"))
         assert is_do(asked(back(), born, remembers(*TESTED[:2])), "standby", "green-1", "green-2")

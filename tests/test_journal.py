@@ -169,3 +169,21 @@ def test_run_ids_sort_by_time_and_never_meet():
 
 def test_no_journal_is_no_events(tmp_path):
     assert read(str(tmp_path / "nothing.jsonl")) == []
+
+
+def test_a_run_that_began_on_another_machine_goes_on_here_with_all_that_is_known_of_it(folder):
+    elsewhere = [{"n": 1, "at": 5.0, "kind": "began", "run": "r"}, {"n": 2, "at": 6.0, "kind": "doing", "step": "standby"}]
+    told = []
+    journal = Journal(folder, time.time, [told.append], elsewhere)
+    assert journal.events == elsewhere == read(journal.path) and told == []
+    assert journal.write("resumed")["n"] == 3 and len(told) == 1
+
+
+def test_what_another_machine_did_in_between_is_caught_up_with(folder):
+    first = Journal(folder, time.time)
+    began = first.write("began", run="r")
+    first.close()
+    there = [began, {"n": 2, "at": 1.0, "kind": "resumed"}, {"n": 3, "at": 2.0, "kind": "ended"}]
+    again = Journal(folder, time.time, (), there)
+    assert [e["kind"] for e in read(again.path)] == ["began", "resumed", "ended"] and again.write("resumed")["n"] == 4
+    assert [e["n"] for e in Journal(folder, time.time, (), there).events] == [1, 2, 3, 4]

@@ -231,7 +231,8 @@ def test_a_reloaded_live_sends_requests_to_who_is_in_standby_unless_its_server_s
 
 def seen_with(pools, word="standby"):
     """A Seen of hosts whose one component is in LIVE's pool as named: {host: pool}."""
-    return Seen(0.0, tuple(HostSeen(name, "s", True, (ComponentSeen("web", word, live_pool=pool),)) for name, pool in pools.items()))
+    return Seen(0.0,
+                tuple(HostSeen(name, "s", True, (ComponentSeen("web", word, live_pool=pool),)) for name, pool in pools.items()))
 
 
 def test_what_says_live_is_on_its_way_in_while_no_node_has_noticed():

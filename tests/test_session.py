@@ -1,0 +1,89 @@
+"""What one invocation does around the drive: which run it joins, and whose place it takes, and when."""
+
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from bgdeploy import opening, session as sessions
+from bgdeploy.errors import Refused
+from bgdeploy.goals import Asked
+from bgdeploy.journal import Journal, read
+from tests.scenes import by_hand, deploy, did, host, rollout, steady
+from tests.test_records import OUT, ended, run
+
+TAKEN = did("standby", "green-1 green-2", steady())
+
+
+@pytest.fixture
+def session(tmp_path):
+    """As much of a session as the run records need, in a folder of its own."""
+    def folder(name):
+        return str(tmp_path / "runs" / name)
+    return SimpleNamespace(folder=folder, journal=lambda name, events=(),
+                           tellers=(): Journal(folder(name), lambda: 99.0, tellers, events))
+
+
+def kept(session, name):
+    return read(os.path.join(session.folder(name), "journal.jsonl"))
+
+
+class TestTakingAPlace:
+    OPEN = [("r1", run(TAKEN, ended("failed", OUT)))]
+
+    def test_an_open_run_ends_when_the_new_one_does_its_first_act(self, session):
+        tell = sessions.superseding(session, Asked("deploy", "green"), self.OPEN)
+        tell({"kind": "began"})
+        assert kept(session, "r1") == []
+        tell({"kind": "doing", "step": "converge"})
+        last = kept(session, "r1")[-1]
+        assert (last["kind"], last["outcome"], last["why"]) == ("ended", "superseded", "superseded by deploy")
+        with open(os.path.join(session.folder("r1"), "result.json"), encoding="utf-8") as f:
+            assert json.load(f)["outcome"] == "superseded"
+        tell({"kind": "doing"})
+        assert len(kept(session, "r1")) == len(self.OPEN[0][1]) + 1
+
+    def test_one_that_is_refused_takes_nobodys_place_and_one_that_had_nothing_to_do_does(self, session):
+        tell = sessions.superseding(session, Asked("rollout"), self.OPEN)
+        tell({"kind": "ended", "outcome": "refused"})
+        assert kept(session, "r1") == []
+        tell({"kind": "ended", "outcome": "done"})
+        assert kept(session, "r1")[-1]["outcome"] == "superseded"
+
+    @pytest.mark.parametrize("task", ["resume", "back", "standby", "live", "migrate"])
+    def test_what_joins_a_run_or_stands_beside_it_ends_none(self, session, task):
+        sessions.superseding(session, Asked(task, "green"), self.OPEN)({"kind": "doing"})
+        assert kept(session, "r1") == []
+
+    def test_a_run_that_leaves_a_stack_out_of_live_is_not_passed_by(self):
+        with pytest.raises(Refused, match="run r1 is open and has green out of LIVE") as refused:
+            sessions.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), OUT, self.OPEN)
+        assert "invoke resume" in refused.value.next_command and "invoke back --stack green" in refused.value.next_command
+        sessions.refuse_left_out(Asked("rollout"), rollout(), OUT, self.OPEN)
+        sessions.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), steady(), self.OPEN)
+
+
+class TestJoining:
+    def test_resume_and_back_take_the_newest_open_run(self):
+        ones = [("r1", run(TAKEN)), ("r2", run(TAKEN))]
+        assert opening.joins(Asked("resume"), ones)[0] == "r2" == opening.joins(Asked("back", "green"), ones)[0]
+        assert opening.joins(Asked("back", "green"), []) is None
+        with pytest.raises(Refused, match="no open run"):
+            opening.joins(Asked("resume"), [])
+
+    def test_a_step_by_hand_joins_the_open_run_of_its_stack_only(self):
+        ones = [("r1", run(TAKEN, goal=by_hand("standby")))]
+        assert opening.joins(Asked("converge", "green"), ones)[0] == "r1"
+        assert opening.joins(Asked("converge", "blue"), ones) is None
+
+    def test_a_new_deployment_joins_none(self):
+        assert opening.joins(Asked("deploy", "green"), [("r1", run(TAKEN))]) is None
+
+
+def test_resume_forgives_what_failed_and_each_stack_by_its_own_release(tmp_path):
+    journal = Journal(str(tmp_path / "r"), lambda: 1.0)
+    for event in run(TAKEN, did("converge", "green-1", OUT)):
+        journal.events.append(event)
+    opening.forgive(journal, steady(host("green-1", "standby")))
+    assert set(journal.events[-1]["hosts"]) == {"green-1", "green-2", "migrate"}
