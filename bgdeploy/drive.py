@@ -11,7 +11,7 @@ from bgdeploy.decide import decide
 from bgdeploy.errors import NoAnswer
 from bgdeploy.memory import fold, remember
 from bgdeploy.model import Ask, Do, Done, Stop, Wait
-from bgdeploy.prove import drained, known, serves, shortfall
+from bgdeploy.prove import drained, known, serves, shortfall, working
 
 HOOK_EVERY = 10.0       # seconds between two calls of during-soak
 SAY_EVERY = 60.0        # seconds of waiting after which a line is printed: Jenkins ends silent builds
@@ -225,7 +225,7 @@ def noted(memory, seen, policy):
     return replace(
         memory,
         quiet={h.name: memory.quiet.get(h.name, now) for h in seen.hosts if h.sessions == 0},
-        silent={h.name: memory.silent.get(h.name, now) for h in seen.hosts if not known(h)},
+        silent={h.name: memory.silent.get(h.name, now) for h in seen.hosts if not known(h) and not working(h)},
         short_since=(memory.short_since if memory.short_since is not None else now) if short else None)
 
 

@@ -136,6 +136,11 @@ def running(host):
     return host.job is not None and host.job.state == "running"
 
 
+def working(host):
+    """Chef is at work on it, or waits for a reboot, and it answers: its services come and go meanwhile."""
+    return host.reachable is True and host.job is not None and host.job.state in ("running", "reboot")
+
+
 def unsound(host):
     """Why nobody should rely on what runs there without a test of it, or None: a Chef run goes on, or the last one of ours
     did not end ok."""

@@ -8,7 +8,8 @@ from bgdeploy.drive import Interrupt, Ports, drive
 from bgdeploy.errors import NoAnswer
 from bgdeploy.model import Closed, Policy, Result
 from tests.datacentre import Notebook, World, Instance, Machine
-from tests.scenes import NOW, TWO, back, by_hand, dark, deploy, did, foreign, host, job, passed, rollout, steady
+from tests.scenes import (NOW, TWO, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed, rollout,
+                          steady)
 from tests import simulate
 
 
@@ -249,6 +250,13 @@ class TestWaits:
         assert end.exit_code == 0
         assert waits == [("waiting", ["green-1", "green-2"]), ("waiting", ["green-1"]), ("waited", ["green-1", "green-2"])]
         assert book.last("waited")["outcome"] == "over" and book.last("waited")["seconds"] > 0
+
+    def test_a_host_is_given_its_time_to_answer_after_chef_and_not_while_chef_restarts_it(self):
+        mute = mixed("green-1", part("api", "standby"), part("web", None, started=None), job=job(state="running"))
+        done = replace(mute, job=job())
+        worlds = [steady(mute, OUT.host("green-2"))] * 12 + [steady(done, OUT.host("green-2"))] * 3 + [READY]
+        end, book, _ = run(deploy(), *worlds, events=[TAKEN, did("converge", "green-1", OUT)], policy=ENDLESS)
+        assert "for more than" not in end.why and any(e["wait"] == "host" for e in book.events if e["kind"] == "waiting")
 
     def test_silence_is_never_longer_than_a_minute(self):
         _, book, script = run(deploy(), steady(host("green-1", "standby", job=foreign()), OUT.host("green-2")), events=[TAKEN])
