@@ -7,7 +7,7 @@ yet as wanted, and returns a step or None: nothing to do here.
 
 from bgdeploy import versions
 from bgdeploy.holds import gated, patient, timely
-from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait
+from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait, Want
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, in_standby_pool, is_out, known, let_go, loose, may_serve,
                             running, sane, serves, short, shortfall, state, tested, too_full, unsound, untouched, wave_size)
 from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
@@ -138,8 +138,7 @@ def put_back(q, want, hosts):
 
 def take_back(q, want, hosts):
     """`back`, then: flip, and see LIVE let go. A dead host is not waited for; one that answers without sense is, a while."""
-    return leave(q, want, hosts, ()) or patience(q, want, [
-        h for h in hosts if h.reachable and any(c.heartbeat is None and not c.sick for c in h.components)])
+    return leave(q, want, hosts, ()) or patience(q, want, [h for h in hosts if h.reachable and mute(h)])
 
 
 def leave(q, want, wave, earlier):
@@ -273,10 +272,10 @@ def migrate(q):
     if not q.goal.migrate:
         return None
     command = f"invoke answer --run {q.memory.run} --choice CHOICE, then invoke resume"
-    dark = [h for h in q.seen.hosts if h.reachable is not True or not h.components]
+    dark = [h for h in q.seen.hosts if not known(h)]
     if dark:
-        return Stop(f"{q.goal.migrate} needs every host to be known: {'; '.join(doubt(h) for h in dark)}", "invoke status",
-                    ids(dark))
+        why = f"{q.goal.migrate} needs every host to be known: {'; '.join(doubt(h) for h in dark)}"
+        return patience(q, Want("", LIVE), dark) or Stop(why, "invoke status", ids(dark))
     for component, least in q.goal.needs:
         for h in q.seen.hosts:
             c = h.component(component)
@@ -317,11 +316,11 @@ def warnings(q):
     found = [("excluded", f"{name} is excluded: {why}") for name, why in sorted(q.memory.excluded.items())]
     for want in q.goal.wants:
         found += [("dropped", why) for why in failures(q, want, hosts_of(q, want)).values()]
-        dark = [h for h in hosts_of(q, want) if not known(h)]
         if q.goal.kind == "back":
-            found += [("unreachable", f"{h.name} was not reached and not flipped") for h in dark]
+            found += [("unreachable", f"{h.name} was not reached and not flipped") for h in hosts_of(q, want) if mute(h)]
         if q.goal.only == "drain":
-            found += [("drain-unmeasured", f"requests in flight cannot be measured: {doubt(h)}") for h in dark]
+            found += [("drain-unmeasured", f"requests in flight cannot be measured: {doubt(h)}") for h in hosts_of(q, want)
+                      if not known(h)]
     found += [("drain-unmeasured" if outcome == "unmeasured" else "drain-timed-out", f"requests in flight on {name}: {outcome}")
               for name, outcome in sorted(q.memory.drains.items()) if outcome != "drained"]
     found += [("untested", f"{name} went live untested: {why}") for name, (_, why) in sorted(q.memory.untested.items())]
@@ -333,6 +332,11 @@ def warnings(q):
 def hosts_of(q, want):
     return tuple(h for h in q.seen.stack(want.stack)
                  if (not want.hosts or h.name in want.hosts) and h.name not in q.memory.excluded)
+
+
+def mute(h):
+    """Of something on it nobody knows what it says."""
+    return any(c.heartbeat is None and not c.sick for c in h.components)
 
 
 def failures(q, want, hosts):

@@ -277,6 +277,8 @@ class TestBack:
         assert is_do(asked(back(), steady(dark("green-2"))), "standby", "green-1")
         end = asked(back(), steady(host("green-1", "standby"), dark("green-2")))
         assert isinstance(end, Done) and ("unreachable", "green-2 was not reached and not flipped") in end.warnings
+        cut = replace(host("green-2", "standby"), reachable=False)
+        assert not asked(back(), steady(host("green-1", "standby"), cut)).warnings
 
     def test_a_host_whose_heartbeat_answers_is_flipped_though_ssh_does_not(self):
         cut = replace(host("green-2"), reachable=False)
@@ -310,8 +312,13 @@ class TestMigrate:
                                       replace(host("blue-1", release="1.10"), reachable=False),
                                       mixed("blue-1", part("web", release=None)), host("blue-1", release="1.9~rc1")])
     def test_mixed_or_unknown_stops_and_names_the_host(self, late):
-        stop = asked(self.GOAL, self.world(host("green-1", release="1.10"), late))
+        silent = Memory(run="run", silent={"blue-1": NOW - 200})
+        stop = asked(self.GOAL, self.world(host("green-1", release="1.10"), late), silent)
         assert isinstance(stop, Stop) and "blue-1" in stop.why
+
+    def test_a_host_that_is_silent_for_a_look_is_waited_for(self):
+        step = asked(self.GOAL, self.world(host("green-1", release="1.10"), dark("blue-1")))
+        assert isinstance(step, Wait) and step.kind == "host" and step.hosts == ("blue-1",)
 
     def test_excluded_hosts_count(self):
         world = self.world(host("green-1", release="1.10"), host("blue-1", release="1"))
