@@ -191,6 +191,31 @@ def path(typed, option):
     return None if typed is None else _text(typed, option, "a path")
 
 
+def word(typed, option, wanted):
+    """One line of text as typed, or None where it was left out. :param wanted: what it should be, for the sentence."""
+    return None if typed is None else _text(typed, option, wanted)
+
+
+def pairs(typed, option, never=()):
+    """name=value,name=value as a dict; {} where it was left out. Nothing of it is passed over in silence.
+
+    :param never: names that mean something else.
+    """
+    if typed is None:
+        return {}
+    found = {}
+    for part in _list(typed, option, "name=value", ()):
+        name, sign, value = part.partition("=")
+        if not re.fullmatch(r"[a-z][a-z_]*", name) or not sign or not value:
+            raise BadInput(f"{option}: {_quote(part)} is not name=value; write such as seconds=5")
+        if name in never:
+            raise BadInput(f"{option}: {name} is no option's name here; take it out")
+        if name in found:
+            raise BadInput(f"{option}: {name} is there twice; name it once")
+        found[name] = value
+    return found
+
+
 def _text(typed, option, wanted, known=()):
     """One line of text that does not look like an option."""
     of = f": {', '.join(list(known)[:10])}" if known else ""

@@ -23,11 +23,15 @@ COLOURS = (
     (r"^ *next: .*|\binvoke [a-z.]+(?: --[a-z-]+(?: [^\s-][^\s;,)]*)?)*", "bold"))
 
 
+ENDS = {0: "done", 2: "refused", 3: "refused", 5: "interrupted"}
+
+
 class Console:
     """:param json: stdout is for the document. :param tty: None: find out. :param out, err: instead of the process's streams."""
 
     def __init__(self, json=False, tty=None, out=None, err=None, environ=os.environ):
         self.gone, self.on_gone = False, None
+        self._json, self._said = json, None         # with json: the last sentence, until there is a document
         self._lock, self._live, self._wait = threading.RLock(), None, None
         self._document = _Out(out or sys.stdout, self._lost)
         self._errors = _Out(err or sys.stderr, self._lost if json else None)
@@ -57,6 +61,7 @@ class Console:
 
     def line(self, text):
         """One sentence, or lines of text from elsewhere."""
+        self._said = clean(text, 8000)
         self._say(*clean(text, 8000).split("\n"))
 
     def text(self, text):
@@ -68,6 +73,7 @@ class Console:
         """What is wrong and what to type; on stderr."""
         self._still()
         first, *more = telling.trouble_lines(error)
+        self._said = first
         self._errors.write("".join(f"{row}\n" for row in (f"bgdeploy: {first}", *more)))
 
     # ---- what was asked for
@@ -75,7 +81,14 @@ class Console:
     def document(self, document):
         """One JSON document on stdout. Secrets in its texts are masked; what JSON cannot hold becomes null or text."""
         self._still()
+        self._json = False
         self._document.write(json_format.dumps(_plain(document), indent=2, allow_nan=False) + "\n")
+
+    def close(self, code, next_command=None):
+        """The command ends with this exit code: with json, what had no document of its own (a refusal, `hold`) gets one."""
+        if self._json:
+            self.document({"outcome": ENDS.get(code, "failed"), "exit_code": code, "why": self._said,
+                           "next": [next_command] if next_command else []})
 
     def seen_table(self, document):
         self._say(*telling.status_lines(document))

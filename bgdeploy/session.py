@@ -33,7 +33,8 @@ class Session:
 
     def __init__(self, site, console, environ=os.environ, ask=None):
         self.site, self.console, self.environ = site, console, environ
-        self.state = environ.get("BGDEPLOY_STATE") or os.path.join(site.base, ".bgdeploy")
+        state = os.path.expanduser(environ.get("BGDEPLOY_STATE") or ".bgdeploy")
+        self.state = os.path.normpath(os.path.join(site.base, state))       # as inventory.py does for the store
         self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
         ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool)

@@ -19,21 +19,26 @@ from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CHOICES = ("approve", "stop", "retry", "exclude", "proceed", "repeat", "done")     # of all questions; a run asks with some
 WAIT = 3600.0       # seconds that --wait waits for somebody else's automatic lock
 
 
 def verb(function):
-    """Every end of a task is an exit code, and every Trouble one sentence; a bug names the file of its traceback."""
+    """Every end of a task is an exit code, and every Trouble one sentence; a bug names the file of its traceback.
+
+    With --json every end has a document too. Exit ends Invoke's whole line: `invoke standby ... converge ...` goes on
+    after a 0 only.
+    """
     def run(*words, **options):
         console = Console(json=bool(options.get("json")))
-        code = 1
+        code, after = 1, None
         try:
             for number in (signal.SIGTERM, signal.SIGHUP):      # until a run takes over: as by Ctrl-C
                 signal.signal(number, signal.default_int_handler)
             code = function(console, *words, **options) or 0
         except Trouble as trouble:
             console.trouble(trouble)
-            code = trouble.exit_code
+            code, after = trouble.exit_code, trouble.next_command
         except KeyboardInterrupt:
             console.line("interrupted before anything was begun")
             code = 5
@@ -45,14 +50,19 @@ def verb(function):
             with tempfile.NamedTemporaryFile("w", prefix="bgdeploy-bug-", suffix=".txt", delete=False) as f:
                 traceback.print_exc(file=f)
             console.line(f"a bug in bgdeploy: {sys.exc_info()[1].__class__.__name__}; its traceback is in {f.name}")
-        raise Exit(code=code)
+        console.close(code, after)
+        if code:
+            raise Exit(code=code)
     return run
 
 
-def open_site(env, lab=True):
-    """The inventory that was meant; an inventory of lab kind takes this process into its control network."""
+def open_site(env, only_store=False):
+    """The inventory that was meant; an inventory of lab kind takes this process into its control network.
+
+    :param only_store: nothing but the store is asked. One that is a folder of this machine needs no lab for that.
+    """
     site = inventory.load(call.env(env, BASE), BASE)
-    if site.lab is not None and lab:
+    if site.lab is not None and not (only_store and site.store.startswith("file:") and not site.lock_host):
         from lab import lab as data_centre
         data_centre.enter(site)
     return site
@@ -161,6 +171,10 @@ def plan(console, stack=None, hosts=None, first=None, version=None, component=No
          exit_code=False, env=None, json=False):
     site = inventory.load(call.env(env, BASE), BASE)
     task = "rollout" if stack is None else "deploy"
+    if stack is None and hosts is not None:
+        raise BadInput("--hosts is without --stack; name the stack that they belong to, or leave --hosts out for a rollout")
+    if stack is not None and first is not None:
+        raise BadInput("--first is for a rollout and --stack for a deploy; give one of the two")
     asked = goals.Asked(
         task, stack=call.maybe_stack(stack, site, "--stack"), hosts=call.hosts(hosts, site, stack),
         first=call.maybe_stack(first, site), only=call.components(component, site), older=older,
@@ -238,8 +252,10 @@ def check(console, env=None, json=False):
 
 @verb
 def answer(console, run=None, choice=None, reason=None, env=None, json=False):
-    site = open_site(env)
+    inventory.load(call.env(env, BASE), BASE)
     wanted, why = call.run(run), call.reason(reason)
+    call.choice(choice, CHOICES)
+    site = open_site(env)
     with opened(site, console) as session:
         found = {name: events for name, events in sessions.open_runs(session.runs())}
         name = wanted or (max(found) if found else None)
@@ -272,10 +288,11 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
 
 @verb
 def hold(console, reason=None, env=None, json=False):
-    site = open_site(env)
+    inventory.load(call.env(env, BASE), BASE)
     if reason is None:
         raise BadInput("--reason is missing; say why nobody may deploy")
     why = call.reason(reason)
+    site = open_site(env, only_store=True)
     with opened(site, console) as session:
         session.store.hold(why, session.by()["user"])
     console.line(f"{site.name} is frozen: {why}; invoke unhold ends it")
@@ -284,7 +301,7 @@ def hold(console, reason=None, env=None, json=False):
 
 @verb
 def unhold(console, env=None, json=False):
-    site = open_site(env)
+    site = open_site(env, only_store=True)
     with opened(site, console) as session:
         was = session.store.unhold()
     console.line(f"the freeze of {was['by']} is over: {was['reason']}" if was else "nothing was frozen")
@@ -293,7 +310,7 @@ def unhold(console, env=None, json=False):
 
 @verb
 def unlock(console, env=None, json=False):
-    site = open_site(env)
+    site = open_site(env, only_store=True)
     with opened(site, console) as session:
         was = session.store.unlock(console.line)
     console.line(f"removed the lock of {was}" if was else "there was no lock")
@@ -318,7 +335,7 @@ def history(console, last=None, env=None, json=False):
 def report(console, run=None, format=None, env=None, json=False):
     from bgdeploy import report as reports
     site = inventory.load(call.env(env, BASE), BASE)
-    kind = call.choice("json" if json else format or "md", ("html", "md", "json", "junit"), "--format")
+    kind = call.choice("json" if json else "md" if format is None else format, ("html", "md", "json", "junit"), "--format")
     wanted = call.run(run)
     with opened(site, console) as session:
         runs = dict(session.runs())

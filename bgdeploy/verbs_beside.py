@@ -7,14 +7,18 @@ from bgdeploy.errors import BadInput, Refused
 from bgdeploy.outside import packages
 from bgdeploy.verbs import BASE, open_site, verb
 
+PLACE = "the name of a host, node or service"
+RESERVED = ("site", "fault", "target", "say", "do", "running", "verb")      # what the lab calls its own words
+
 
 @verb
 def publish(console, component=None, version=None, iteration=None, description=None, env=None, json=False):
     site = inventory.load(call.env(env, BASE), BASE)
     name, wanted = call.component(component, site), call.version(version)
+    release = call.word(iteration, "--iteration", "the package's release, such as 1")
     usual = os.path.join(BASE, "lab/apps" if site.lab is not None else "packaging", f"{name}.yml")
     file = call.path(description, "--description") or usual
-    done = packages.publish(site, name, wanted, iteration=iteration, description_file=file, say=console.line)
+    done = packages.publish(site, name, wanted, iteration=release, description_file=file, say=console.line)
     console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
     if json:
         console.document({"component": done.name, "version": done.full, "file": done.file, "new": done.new})
@@ -39,7 +43,7 @@ def inventory_check(console, env=None, json=False):
 @verb
 def conform(console, url=None, token_file=None, restart=None, env=None, json=False):
     from heartbeat_kit import conform as trial
-    where, token, command = call.url(url), call.path(token_file, "--token-file"), call.path(restart, "--restart")
+    where, token, command = call.url(url), call.path(token_file, "--token-file"), call.word(restart, "--restart", "a command")
     name = call.env(env, BASE)
     site = inventory.load(name, BASE)
     if site.lab is not None:
@@ -70,10 +74,11 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
         if fault is None:
             console.text(data_centre.fault_list())
             return 0
-        pairs = dict(o.split("=", 1) for o in (option or "").split(",") if "=" in o)
-        found = data_centre.break_(site, fault, target, console.line, **pairs)
+        found = data_centre.break_(site, call.word(fault, "--fault", "a fault's name (invoke lab.break shows all)"),
+                                   call.word(target, "--target", PLACE), console.line, **call.pairs(option, "--option", RESERVED))
     elif what == "mend":
-        found = data_centre.mend(site, fault, target, console.line)
+        found = data_centre.mend(site, call.word(fault, "--fault", "a fault's name (left out: all)"),
+                                 call.word(target, "--target", PLACE), console.line)
     elif what == "up":
         found = data_centre.up(site, console.line, jenkins)
     else:

@@ -1,0 +1,115 @@
+"""What commands that need no host make of slips: the exit code, the sentence, and one document with --json."""
+
+import io
+import json
+import shutil
+import signal
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from invoke import Exit
+
+from bgdeploy import inventory, session, verbs, verbs_beside
+
+SITE, LAB = "site", "lab"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project of its own with two inventories, one of each kind, and nothing that runs."""
+    text = (Path(__file__).parent.parent / "inventories" / "lab.yml").read_text(encoding="utf-8")
+    (tmp_path / "inventories").mkdir()
+    shutil.copytree(Path(__file__).parent.parent / "migrations", tmp_path / "migrations")
+    (tmp_path / "inventories" / "lab.yml").write_text(text, encoding="utf-8")
+    rows = [row for row in text.replace("kind: lab", "kind: site").replace("name: lab", "name: site").split("\n")
+            if not row.startswith("lab:")]
+    (tmp_path / "inventories" / "site.yml").write_text("\n".join(rows), encoding="utf-8")
+    for name in ("BGDEPLOY_ENV", "BGDEPLOY_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(verbs, "BASE", str(tmp_path))
+    monkeypatch.setattr(verbs_beside, "BASE", str(tmp_path))
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield tmp_path
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def typed(command, *words, **options):
+    """Exit code, stdout and stderr of one command."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            command(*words, **options)
+        except Exit as end:
+            code = end.code
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("command, options, said", [
+    (verbs.hold, {}, "--reason is missing"),
+    (verbs.hold, {"reason": ""}, "--reason is empty"),
+    (verbs.answer, {"choice": "perhaps"}, "--choice"),
+    (verbs.answer, {"choice": True}, "--choice has no value"),
+    (verbs.answer, {"run": "../../x"}, "--run"),
+    (verbs.plan, {"hosts": "green-1"}, "--hosts is without --stack"),
+    (verbs.plan, {"stack": "green", "first": "blue"}, "--first is for a rollout"),
+    (verbs.report, {"format": ""}, "--format is empty"),
+    (verbs_beside.publish, {"component": "web", "version": "2.0.0", "iteration": ""}, "--iteration is empty"),
+])
+def test_a_slip_is_a_bad_call_also_where_the_lab_is_not_up(project, command, options, said):
+    code, out, err = typed(command, **options)
+    assert (code, out) == (2, "")
+    assert said in err and "lab.up" not in err
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"fault": ""}, "--fault is empty"), ({"fault": True}, "--fault has no value"),
+    ({"fault": "power", "target": ""}, "--target is empty"), ({"fault": "power", "option": "seconds"}, "is not name=value"),
+    ({"fault": "power", "option": "seconds=1,seconds=2"}, "twice"),
+    ({"fault": "power", "option": "target=x"}, "no option's name"),
+])
+def test_harm_is_done_only_where_each_word_of_it_is_understood(project, options, said):
+    code, _, err = typed(verbs_beside.lab, "break", **options)
+    assert code == 2 and said in err
+
+
+@pytest.mark.parametrize("env", [SITE, LAB])
+def test_a_freeze_and_a_lock_in_a_folder_of_this_machine_need_no_lab(project, env):
+    assert typed(verbs.hold, reason="stocktaking", env=env)[0] == 0
+    code, _, err = typed(verbs.hold, reason="again", env=env)
+    assert code == 3 and "stocktaking" in err
+    assert typed(verbs.unhold, env=env)[0] == 0
+    assert typed(verbs.unlock, env=env)[:2] == (0, "there was no lock\n")
+
+
+def test_with_json_each_end_is_exactly_one_document(project):
+    code, out, err = typed(verbs.hold, reason="stocktaking", env=SITE, json=True)
+    assert json.loads(out) == {"outcome": "done", "exit_code": 0, "why": err.strip(), "next": []}
+    code, out, _ = typed(verbs.hold, reason="again", env=SITE, json=True)
+    refused = json.loads(out)
+    assert (refused["outcome"], refused["exit_code"], refused["next"]) == ("refused", code, ["invoke unhold"])
+    assert "stocktaking" in refused["why"]
+    code, out, _ = typed(verbs.report, env=SITE, json=True)
+    assert json.loads(out)["exit_code"] == code == 2
+    code, out, _ = typed(verbs.status, env=LAB, json=True)
+    assert json.loads(out)["next"] == ["invoke lab.up"]
+    assert json.loads(typed(verbs.history, env=SITE, json=True)[1]) == []
+
+
+def test_a_command_that_reached_its_goal_lets_the_next_one_in_the_line_begin(project):
+    with redirect_stdout(io.StringIO()):
+        verbs.history(env=SITE)
+
+
+@pytest.mark.parametrize("typed_state", ["kept", "./a/../kept", "~/kept"])
+def test_records_lie_beside_the_store_from_whichever_folder_it_is_typed(project, monkeypatch, typed_state):
+    monkeypatch.setenv("HOME", str(project))
+    text = (project / "inventories" / "site.yml").read_text(encoding="utf-8")
+    rows = [row for row in text.split("\n") if not row.startswith("store:")]
+    (project / "inventories" / "site.yml").write_text("\n".join(rows), encoding="utf-8")
+    environ = {"BGDEPLOY_STATE": typed_state}
+    site = inventory.load(SITE, str(project), environ)
+    with session.Session(site, None, environ) as opened:
+        assert opened.state == str(project / "kept")
+    assert site.store == f"file:{project / 'kept' / 'store'}"
