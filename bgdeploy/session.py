@@ -90,10 +90,11 @@ class Session:
             return None
 
     def runs(self, most=200):
-        """[(id, events)] of the last runs of this inventory, oldest first; where the store is shared, also other machines'."""
-        folder = os.path.join(self.state, "runs")
-        ids = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        found = {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
+        """[(id, events)] of the last runs of this inventory, oldest first; where the store is shared, also other machines'.
+
+        :raises Refused: records are there that cannot be read, so that nobody knows whether a run is open.
+        """
+        found = recorded(os.path.join(self.state, "runs"), most)
         if self.shared:
             try:
                 for run, events in self.store.recent(most):     # another machine may have carried on a run that began here
@@ -120,6 +121,18 @@ class Session:
 
 def last_number(events):
     return events[-1].get("n", 0) if events else 0
+
+
+def recorded(folder, most):
+    """{id: events} of the last runs that lie in a folder; a file in there is no run. :raises Refused: one cannot be read."""
+    try:
+        ids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        return {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as e:
+        raise Refused(f"{e.filename}: the records of runs cannot be read: {e.strerror}; whether a run is open is not known",
+                      "run it as the user who owns them, or name another place by BGDEPLOY_STATE") from None
 
 
 def open_runs(runs):

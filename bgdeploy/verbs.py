@@ -221,7 +221,11 @@ def status(console, env=None, json=False):
             lock, hold = session.store.holder(), session.store.held()
         except (NoAnswer, Refused) as e:
             notes.append(f"the store does not answer: {e.sentence}")
-        past = session.runs()
+        try:
+            past = session.runs()
+        except Refused as e:
+            past = []
+            notes.append(e.sentence)
         runs, excluded, run = sessions.open_runs(past), records.left_out([events for _, events in past]), None
         if runs:
             name, events = runs[-1]

@@ -113,3 +113,18 @@ def test_records_lie_beside_the_store_from_whichever_folder_it_is_typed(project,
     with session.Session(site, None, environ) as opened:
         assert opened.state == str(project / "kept")
     assert site.store == f"file:{project / 'kept' / 'store'}"
+
+
+def test_records_that_cannot_be_read_are_never_taken_for_none(project):
+    runs = project / ".bgdeploy" / "runs"
+    (runs / "20260101-000000-1" / "journal.jsonl").mkdir(parents=True)      # unreadable for root too
+    for command in (verbs.history, verbs.report):
+        code, out, err = typed(command, env=SITE)
+        assert (code, out) == (3, "")
+        assert str(runs / "20260101-000000-1" / "journal.jsonl") in err and "BGDEPLOY_STATE" in err
+
+
+def test_a_stray_file_among_the_records_is_no_run(project):
+    (project / ".bgdeploy" / "runs").mkdir(parents=True)
+    (project / ".bgdeploy" / "runs" / "notes.txt").write_text("ours", encoding="utf-8")
+    assert typed(verbs.history, env=SITE)[:2] == (0, "no run yet\n")
