@@ -181,6 +181,8 @@ class Disk(store.ServerStore):
                 for (_, later), owner in touched[at:]:
                     owner.restore(later)
                 raise DocumentTooLarge(len(after))
+            if after is not None:
+                documents._documents[key] = bson.decode(after)  # as a client would read it: milliseconds, no shared parts
             if after == before:
                 continue
             if after is None:
@@ -190,7 +192,6 @@ class Disk(store.ServerStore):
             if before is None:
                 documents.rows[key], self._next_row = self._next_row, self._next_row + 1
             documents.written[key] = after
-            documents._documents[key] = bson.decode(after)      # as a client would read it: milliseconds, no shared parts
             self.log("insert or replace into documents values(?,?,?)", (documents.rows[key], documents.namespace, after))
 
     def keep_all_but_last(self):

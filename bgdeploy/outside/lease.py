@@ -18,11 +18,12 @@ import time
 from dataclasses import dataclass, field
 
 from bgdeploy import clean
-from bgdeploy.errors import Refused, Trouble
+from bgdeploy.errors import NoAnswer, Refused, Trouble
 
 TTL = 30.0          # seconds for which a lease holds without being renewed
 PACE = 1.0          # seconds between two looks of somebody who waits
 FRESH = 1.0         # seconds for which a renewal needs no second look
+RACES = 50          # times that somebody may have been faster: contenders lose once each, a place that never says yes is broken
 _SHOWN = ("who", "host", "pid", "build_url", "since", "why", "run", "task")
 
 
@@ -141,7 +142,7 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
     """
     clock, say = clock or boottime, say or (lambda sentence: None)
     holder, token = {**myself(), **holder}, secrets.token_hex(12)
-    began, told, watched = clock(), None, {}
+    began, told, watched, lost = clock(), None, {}, 0
     while True:
         _not_held(hold)
         asked = clock()
@@ -158,6 +159,7 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
                 say(f"took over {what} of {person(slip)}" + ("" if over else ", who is gone"))
             return lease
         if free:
+            lost = _beaten(lost, what)
             continue                    # somebody was faster: look who
         doubtful = slip.quiet is None or slip.quiet > slip.ttl
         if not doubtful and asked - began >= wait:
@@ -174,7 +176,7 @@ def unlock(place, say=None, clock=None):
 
     :raises Refused: its holder lives, as far as can be known.
     """
-    clock, say, watched, told = clock or boottime, say or (lambda sentence: None), {}, False
+    clock, say, watched, told, lost = clock or boottime, say or (lambda sentence: None), {}, False, 0
     while True:
         slip = place.read()
         if slip is None:
@@ -185,6 +187,7 @@ def unlock(place, say=None, clock=None):
         if dead(slip.holder) or _run_out(slip, watched, clock()):
             if place.drop(slip.token):
                 return person(slip)
+            lost = _beaten(lost, "the lock")
             continue
         if slip.quiet is not None and slip.quiet <= slip.ttl:
             raise Refused(f"the lock is held by {person(slip)}, who renewed it {spoken(slip.quiet)} ago",
@@ -307,6 +310,14 @@ def _run_out(slip, watched, now):
         return True
     since = watched.setdefault((slip.token, slip.stamp), now)
     return now - since > (slip.ttl / 2 if slip.quiet is not None else slip.ttl * 7 / 6)
+
+
+def _beaten(times, what):
+    """Counts a change that came to nothing because the slip was another one by then."""
+    if times >= RACES:
+        raise NoAnswer(f"{what} could not be changed {times} times in a row, though nobody is seen to hold it", "invoke status")
+    pause(0.01 * times)
+    return times + 1
 
 
 def _not_held(hold):

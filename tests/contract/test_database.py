@@ -124,6 +124,12 @@ def test_the_server_s_clock_is_written_and_read(db):
     assert db.a.update_one({"_id": "d", "at": written}, {"$set": {"x": 1}}).matched_count == 1
 
 
+def test_a_document_written_twice_in_one_millisecond_is_found_by_what_is_read_of_it(db):
+    for n in range(20):
+        db.a.bulk_write([UpdateOne({"_id": n}, {"$currentDate": {"at": True}}, upsert=True)] * 5)
+        assert db.a.count_documents({"at": db.a.find_one({"_id": n})["at"], "_id": n}) == 1
+
+
 @pytest.mark.parametrize("change", [{"$set": {"n": 2}, "$bogus": {"s": 1}}, {"$set": {"n": 2}, "$inc": {"s": 1}}])
 def test_a_failed_statement_leaves_nothing_behind(db, change):
     db.a.insert_one({"_id": 1, "n": 1, "s": "text"})

@@ -273,3 +273,39 @@ def test_records_stay_where_the_store_is(remote, tmp_path):
     names = [path.name for path in pathlib.Path(tmp_path, "store").rglob("*.json")]
     assert names == ["k.json"]
     remote.unhold()
+
+
+# any place
+
+class NeverYes:
+    """A place that shows a lease whose time is over, or none, and changes nothing."""
+
+    def __init__(self, slip):
+        self.slip, self.asked = slip, 0
+
+    def read(self):
+        return self.slip
+
+    def put(self, old, token, holder, ttl):
+        self.asked += 1
+        return False
+
+    def drop(self, token):
+        self.asked += 1
+        return False
+
+
+def take(place):
+    return leases.take(place, {"who": "bob"})
+
+
+OVER = leases.Slip("t", {"who": "ann"}, ttl=1.0, quiet=9.0)
+
+
+@pytest.mark.parametrize("call,slip", [(take, None), (take, OVER), (leases.unlock, OVER)])
+def test_a_place_that_never_says_yes_is_not_asked_for_ever(monkeypatch, call, slip):
+    monkeypatch.setattr(leases, "pause", lambda seconds: None)
+    place = NeverYes(slip)
+    with pytest.raises(NoAnswer, match="could not be changed"):
+        call(place)
+    assert place.asked == leases.RACES + 1
