@@ -16,9 +16,15 @@ lab:	## only the data centre: then invoke status, invoke rollout, invoke lab.bre
 	@$(PYTHON) lab/setup.py run lab
 	@$(PYTHON) -m lab.lab up
 
+# Most tests wait for something, so several at once; in the lab two files at once, each in a data centre of its own.
 test:	## all tests; those in the data centre too, where this machine can run it
 	@$(PYTHON) lab/setup.py run lab test
+ifdef TESTS
 	@env -u INVOCATION_ID $(PYTHON) -m pytest $(TESTS)
+else
+	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 6 --ignore tests/lab
+	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 2 --dist loadfile tests/lab
+endif
 
 lint:	## what a reviewer should not have to say
 	@$(PYTHON) lab/setup.py run lint
