@@ -1,5 +1,6 @@
 """Who may be trusted, and with what we log in: host keys, certificates, own keys, agents, sudo, jump hosts; against real sshd."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -174,11 +175,9 @@ def _connected(pid, address, port):
     with open("/proc/net/tcp") as stream:
         inodes = {line.split()[9] for line in stream if line.split()[1] == local}
     held = set()
-    for number in os.listdir(f"/proc/{pid}/fd"):
-        try:
+    with contextlib.suppress(OSError):              # a session of somebody else may end meanwhile
+        for number in os.listdir(f"/proc/{pid}/fd"):
             held.add(os.readlink(f"/proc/{pid}/fd/{number}"))
-        except OSError:
-            continue
     return any(f"socket:[{inode}]" in held for inode in inodes)
 
 
