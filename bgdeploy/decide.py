@@ -322,7 +322,7 @@ def warnings(q):
             found += [("drain-unmeasured", f"requests in flight cannot be measured: {doubt(h)}") for h in hosts_of(q, want)
                       if not known(h)]
     found += [("drain-unmeasured" if outcome == "unmeasured" else "drain-timed-out", f"requests in flight on {name}: {outcome}")
-              for name, outcome in sorted(q.memory.drains.items()) if outcome != "drained"]
+              for name, outcome in sorted(q.memory.undrained.items())]
     found += [("untested", f"{name} went live untested: {why}") for name, (_, why) in sorted(q.memory.untested.items())]
     return tuple(found)
 

@@ -205,6 +205,7 @@ def over(goal, policy, memory, waiting, step, seen):
     if waiting.step.kind == "drain":
         ends = {h.name: drained(h, memory, policy, seen.at) for h in map(seen.host, waiting.hosts) if known(h)}
         fields["outcomes"] = ends = {name: end for name, end in ends.items() if end}
+        fields["counted_by"] = {name: seen.host(name).counted_by for name in ends}
         worst = next((end for end in ends.values() if end != "drained"), "drained")
         fields["outcome"] = worst if len(fields["outcomes"]) == len(waiting.hosts) else "stopped"
     return fields

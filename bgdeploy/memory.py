@@ -51,7 +51,12 @@ def waited(m, e):
     """passed: it ended by getting on, not because an earlier question came up; a later wait of its kind begins anew."""
     if e.get("passed") and e.get("wait") != "soak":
         m = replace(m, waits=without(m.waits, [(e["wait"], e.get("stack"))]))
-    return replace(m, drains={**m.drains, **(e.get("outcomes") or {})}) if e.get("wait") == "drain" else m
+    return drained(m, e.get("outcomes") or {}) if e.get("wait") == "drain" else m
+
+
+def drained(m, outcomes):
+    short = {host: outcome for host, outcome in outcomes.items() if outcome != "drained"}
+    return replace(m, drains={**m.drains, **outcomes}, undrained={**m.undrained, **short})
 
 
 def doing(m, e):
@@ -112,7 +117,7 @@ def answered(m, e):
     if choice == "exclude":
         return excluded(m, {"hosts": {h: e.get("reason") or "failed" for h in hosts}})
     if choice == "proceed":
-        m = replace(m, drains={**m.drains, **{h: "timed-out, and a person said proceed" for h in hosts}})
+        m = drained(m, {h: "timed-out, and a person said proceed" for h in hosts})
     return replace(m, answers={**m.answers, (gate, stack): choice})
 
 

@@ -65,6 +65,7 @@ class ComponentSeen:
     :param sick: runs, and gives no valid answer for longer than every LIVE node's detection time.
     :param installed: the package's version on the host, "" if there is none, None if unknown.
     :param since_age: seconds since its heartbeat was last flipped, by its own clock; for people (status), never for a rule.
+    :param counted_by: who counted `sessions`: kit | balancer | connections, "" where nobody could; for people, like the above.
     """
 
     name: str
@@ -78,6 +79,7 @@ class ComponentSeen:
     installed: str = None
     note: str = ""
     since_age: float = field(default=None, compare=False)
+    counted_by: str = field(default="", compare=False)
 
     @property
     def serves(self):
@@ -112,6 +114,12 @@ class HostSeen:
     def sessions(self):
         counts = [0 if c.heartbeat == DOWN else c.sessions for c in self.components]
         return None if None in counts else sum(counts)
+
+    @property
+    def counted_by(self):
+        """Who counted the requests in flight: "kit", "nothing", "api by balancer, web by nothing"; "" if nothing runs."""
+        by = {c.name: c.counted_by or "nothing" for c in self.components if c.heartbeat != DOWN and not c.sick}
+        return "".join(set(by.values())) if len(set(by.values())) < 2 else ", ".join(f"{n} by {who}" for n, who in by.items())
 
     @property
     def started(self):
@@ -261,6 +269,7 @@ class Memory:
     :param tries: {(step, host, release id, started): count}.
     :param converges: {host: how often this run started Chef there}. :param spent: {host: how many of them were forgiven}.
     :param drains: {host: drained | timed-out N left | unmeasured}, until the host leaves LIVE again.
+    :param undrained: {host: how a drain of it ended} where that was not "drained", for the whole run: a person must read it.
     :param untested: {host: (started, reason)}: a person said that these processes may go live without sanity.
     :param quiet, silent, short_since: noted by the driver from look to look, not journalled: since when a host counts 0 requests
         in flight, is not known, and since when fewer than the floor serve.
@@ -283,6 +292,7 @@ class Memory:
     converges: dict = field(default_factory=dict)
     spent: dict = field(default_factory=dict)
     drains: dict = field(default_factory=dict)
+    undrained: dict = field(default_factory=dict)
     untested: dict = field(default_factory=dict)
     run: str = None
     acted: bool = False

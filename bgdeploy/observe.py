@@ -177,7 +177,7 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     if release is None and facts and not component.heartbeat.detail and not component.heartbeat.version_path:
         release = installed or None         # an app without any version of its own: the package database is all there is
     return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight,
-                   note="; ".join(notes), since_age=answer.since_age,
+                   counted_by=answer.counted_by, note="; ".join(notes), since_age=answer.since_age,
                    live_pool=ports.pool(site.live.nodes, answer, name, host.name),
                    standby_pool=ports.pool(site.standby.nodes, answer, name, host.name))
 

@@ -122,7 +122,11 @@ def _outcomes(phase):
         return phase.parts[-1].outcome or ""
     by_word = {}
     for host in phase.hosts:
-        by_word.setdefault(phase.outcome(host)[0], []).append(host)
+        outcome, detail, _ = phase.outcome(host)
+        # a drain's outcomes have names of their own, and who counted belongs to them
+        by_word.setdefault(line(detail, 120) or outcome if phase.step == "drain" else outcome, []).append(host)
+    if phase.step == "drain" and len(by_word) == 1:
+        return "".join(by_word)
     return "; ".join(f"{word}: {' '.join(hosts)}" for word, hosts in sorted(by_word.items()) if word != "ok") or "ok"
 
 

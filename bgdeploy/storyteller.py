@@ -83,7 +83,9 @@ class _Reader:
         part = self.open
         part.outcome = text(e.get("outcome"))
         for host, outcome in mapping(e.get("outcomes")).items():
-            part.results[str(host)] = (drain_word(text(outcome) or ""), text(outcome) or "", part.seconds)
+            by = text(mapping(e.get("counted_by")).get(host))
+            said = (text(outcome) or "") + (f" (counted by {by})" if by else "")
+            part.results[str(host)] = (drain_word(text(outcome) or ""), said, part.seconds)
         self.shut(at)
         if part.kind == "drain":
             for host in part.hosts:

@@ -163,7 +163,9 @@ def _waited(e):
     if what == "chef" and outcome == "over" and e.get("passed") is False:
         word = f"{WAITS[what]} no longer,"       # perhaps the host is silent now, and Chef goes on
     word = outcome if what == "drain" and outcome != "stopped" else word
-    return f"{_where(e)}{word} after {seconds(number(e.get('seconds')))}"
+    by = {host: text(who) for host, who in mapping(e.get("counted_by")).items() if text(who)}
+    alike = "".join(set(by.values())) if len(set(by.values())) < 2 else "; ".join(f"{host}: {who}" for host, who in by.items())
+    return f"{_where(e)}{word} after {seconds(number(e.get('seconds')))}" + (f" (counted by {alike})" if by else "")
 
 
 def _doing(e):

@@ -84,6 +84,8 @@ def _component(site, component, word, address, frontend):
         "    http-check expect status 200",
         f"    http-check expect rstring {rule}",
         "    http-request disable-l7-retry unless METH_GET",
+        # where connections are counted as requests in flight, those that HAProxy keeps for later would be counted too
+        *(["    option http-server-close"] if beat.in_flight == "connections" else []),
         *servers,
     ]
 

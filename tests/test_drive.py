@@ -271,6 +271,13 @@ class TestWaits:
         assert book.last("waited")["outcomes"] == {"green-1": "timed-out 4 left", "green-2": "unmeasured"}
         assert end.exit_code == 6 and len(end.warnings) == 2
 
+    def test_who_counted_the_requests_in_flight_stands_beside_how_the_drain_ended(self):
+        def by(name, api, web):
+            return mixed(name, part("api", "standby", counted_by=api), part("web", "standby", counted_by=web))
+        counted = steady(by("green-1", "kit", "kit"), by("green-2", "balancer", ""))
+        _, book, _ = run(by_hand("drain"), counted, events=[TAKEN])
+        assert book.last("waited")["counted_by"] == {"green-1": "kit", "green-2": "api by balancer, web by nothing"}
+
     def test_a_drain_that_another_question_interrupts_has_not_ended(self):
         full = steady(host("green-1", "standby", sessions=2), OUT.host("green-2"))
         lost = steady(dark("green-1"), OUT.host("green-2"))

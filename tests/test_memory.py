@@ -104,6 +104,12 @@ def test_only_a_drain_has_outcomes_and_they_last_until_the_host_leaves_live_agai
     assert remembers(TAKEN, waited, TAKEN).drains == {}
 
 
+def test_a_drain_that_did_not_end_well_is_told_at_the_end_though_its_host_left_live_again():
+    """As an application that boots as live does after each converge."""
+    waited = {"kind": "waited", "wait": "drain", "outcomes": {"green-1": "unmeasured", "green-2": "drained"}}
+    assert remembers(TAKEN, waited, TAKEN).undrained == {"green-1": "unmeasured"}
+
+
 def test_standby_remembers_how_it_ran_of_those_that_served():
     assert remembers(did("standby", "green-1 green-2", steady(), served="green-2")).taken == {"green-2": "api=s1,web=s1"}
 

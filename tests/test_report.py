@@ -94,14 +94,16 @@ def test_a_wait_that_ended_in_a_stop_fails_the_hosts_of_its_step():
     assert [(h["outcome"], h["detail"]) for h in step["hosts"]] == [("failed", why)] * 2
 
 
-@pytest.mark.parametrize("outcome, word", [("drained", "ok"), ("drained, by the kit's count", "ok"), ("unmeasured", "unknown"),
-                                           ("timed-out 3 left", "failed")])
-def test_a_drain_says_how_it_ended_host_by_host(outcome, word):
+@pytest.mark.parametrize("outcome, word", [("drained", "ok"), ("unmeasured", "unknown"), ("timed-out 3 left", "failed")])
+def test_a_drain_says_how_it_ended_host_by_host_and_who_counted(outcome, word):
     run = events("rollout")
     drain = next(e for e in run if e["kind"] == "waited" and e["wait"] == "drain")
-    drain.update(outcome=outcome, outcomes={"green-1": outcome, "green-2": "drained"})
-    hosts = report.result(run)["steps"][1]["hosts"]
-    assert [(h["name"], h["outcome"], h["detail"]) for h in hosts] == [("green-1", word, outcome), ("green-2", "ok", "drained")]
+    drain.update(outcome=outcome, outcomes={"green-1": outcome, "green-2": "drained"},
+                 counted_by={"green-1": "connections", "green-2": ""})
+    hosts, said = report.result(run)["steps"][1]["hosts"], f"{outcome} (counted by connections)"
+    assert [(h["name"], h["outcome"], h["detail"]) for h in hosts] == [("green-1", word, said), ("green-2", "ok", "drained")]
+    assert any(row.endswith(f"drained: green-2; {said}: green-1") or row.endswith(f"{said}: green-1; drained: green-2")
+               for row in report.recap(run)), report.recap(run)
 
 
 def test_excluded_hosts_are_named_whichever_way_the_journal_names_them():

@@ -15,3 +15,12 @@ def said(**event):
 def test_that_chef_has_ended_is_said_only_where_the_run_got_on_from_it(passed, line):
     """A host that falls silent ends the wait too: under load it was seen that the wait began again."""
     assert said(kind="waited", wait="chef", stack="green", hosts=["green-1"], seconds=35.0, outcome="over", passed=passed) == line
+
+
+@pytest.mark.parametrize("by, words", [
+    ({"green-1": "kit", "green-2": "kit"}, " (counted by kit)"), ({"green-1": ""}, ""), (None, ""),
+    ({"green-1": "kit", "green-2": "api by balancer, web by nothing"},
+     " (counted by green-1: kit; green-2: api by balancer, web by nothing)")])
+def test_a_drain_says_who_counted(by, words):
+    event = {"kind": "waited", "wait": "drain", "stack": "green", "outcome": "drained", "seconds": 2, "counted_by": by}
+    assert said(**event) == "green drained after 2.0 s" + words

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from bgdeploy.clean import clean
 from bgdeploy.errors import Trouble
 from bgdeploy.outside import exchange
-from bgdeploy.outside.heartbeat_answer import Witness
+from bgdeploy.outside.heartbeat_answer import Witness, sessions
 
 KEPT = 0.5                  # seconds for which one page serves all instances of a look
 LIMIT = 3.0
@@ -40,7 +40,11 @@ class Pages:
             name = component if isinstance(component, str) else component.name
             words = tuple(word for node in self._sides for word in [self.word(node, name, host.name)] if word)
             heard = {word.node for word in words}
-            return replace(answer, balancers=words + tuple(w for w in answer.balancers if w.node not in heard))
+            answer = replace(answer, balancers=words + tuple(w for w in answer.balancers if w.node not in heard))
+            if site.component(name).heartbeat.in_flight == "balancer":
+                count = sessions(site.live.nodes, answer, name, host.name)
+                answer = replace(answer, in_flight=count, counted_by="balancer" if count is not None else "")
+            return answer
         return with_pages
 
     def word(self, node, component, host):

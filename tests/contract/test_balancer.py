@@ -209,10 +209,22 @@ def test_statistics_pages_prove_the_pools_of_an_application_that_keeps_no_send_s
     assert (seen("blue-1"), seen("green-1")) == ((YES, NO), (NO, YES))
     flip(data, "green-1", LIVE)
     assert eventually(lambda: seen("green-1"), lambda p: p == (YES, NO)) == (YES, NO)
-    assert balancer.sessions(site.live.nodes, read(site, site.host("green-1"), "web"), "web", "green-1") == 0
+
+    def counted():
+        answers = [read(site, host, "web") for host in site.hosts]
+        return sorted((answer.in_flight, answer.counted_by) for answer in answers)
+    idle = [(0, "balancer")] * 2
+    assert counted() == idle
+    slow = threading.Thread(target=exchange.ask, args=(site.live.nodes[0].address, 80, "/slow?2"))
+    slow.start()
+    one = [(0, "balancer"), (1, "balancer")]
+    during = eventually(counted, lambda seen: seen == one, limit=1.8)
+    slow.join()
+    assert during == one and eventually(counted, lambda seen: seen == idle) == idle
     data.nodes["live-2"].stop()
     time.sleep(stats.KEPT)
-    assert seen("green-1") == (None, NO)
+    blind = read(site, site.host("green-1"), "web")
+    assert seen("green-1") == (None, NO) and (blind.in_flight, blind.counted_by) == (None, "")
 
 
 def test_one_page_serves_all_instances_of_a_look(tmp_path):
