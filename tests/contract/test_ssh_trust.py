@@ -175,8 +175,12 @@ def _connected(pid, address, port):
     with open("/proc/net/tcp") as stream:
         inodes = {line.split()[9] for line in stream if line.split()[1] == local}
     held = set()
-    with contextlib.suppress(OSError):              # a session of somebody else may end meanwhile
-        for number in os.listdir(f"/proc/{pid}/fd"):
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except FileNotFoundError:           # a session of somebody else, which ended meanwhile
+        return False
+    for number in numbers:
+        with contextlib.suppress(OSError):
             held.add(os.readlink(f"/proc/{pid}/fd/{number}"))
     return any(f"socket:[{inode}]" in held for inode in inodes)
 
