@@ -64,9 +64,14 @@ class Acts:
             if sent.outcome != "ok":
                 return sent
         run = self.run if attempt == 1 else f"{self.run}.{attempt}"
-        stale = [c.name for c in seen.components if attempt > 1 and c.release not in (None, do.release.version(c.name))
-                 and c.installed == do.release.version(c.name)]
+        stale = [c.name for c in seen.components if c.installed == do.release.version(c.name) and self.may_be_old(c, do, attempt)]
         return chef.start(self.shell, self.site, host, run, do.release, restart=tuple(stale))
+
+    def may_be_old(self, c, do, attempt):
+        """Its package is right, and Chef, which finds nothing to do, would leave a process that is not."""
+        if c.release is None:
+            return c.heartbeat != DOWN and self.site.component(c.name).heartbeat.by_package
+        return attempt > 1 and c.release != do.release.version(c.name)
 
     def park(self, host, c, do):
         """A component that is down must not come up live; one that hangs is told to be in standby where it can be."""

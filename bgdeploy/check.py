@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bgdeploy import records, soundness
 from bgdeploy.errors import NoAnswer, Refused, Trouble
-from bgdeploy.model import DOWN, LIVE
+from bgdeploy.model import DOWN, LIVE, STANDBY
 from bgdeploy.outside import balancer, chef, heartbeat, packages
 from bgdeploy.prove import floor, serving, shortfall
 
@@ -27,7 +27,9 @@ def check(site, session):
     seen = session.look()
     for host in site.hosts:
         rows += on_host(site, session, host, seen.host(host.name))
-    left_out = records.left_out([events for _, events in session.runs()])
+    runs = [events for _, events in session.runs()]
+    rows += restarts(site, records.restarts(runs))
+    left_out = records.left_out(runs)
     rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}",
                  f"invoke deploy --stack {site.host(name).stack}")
              for name, why in sorted(left_out.items()) if site.host(name)]
@@ -149,6 +151,32 @@ def on_component(site, session, host, c):
     if c.started is None:
         rows.append(Row(FAIL, host.name, f"{c.name}: its start id is not known", "a sanity test could not be tied to a process"))
     return rows
+
+
+def restarts(site, sighted):
+    """What a component says after a restart: as the records saw it, else as the inventory says, else that nobody knows.
+
+    :param sighted: records.restarts(...).
+    """
+    rows = []
+    for c in site.components:
+        words = [(word, f"seen on {sighted[c.name, word][0]} in run {sighted[c.name, word][1]}") for word in (LIVE, STANDBY)
+                 if (c.name, word) in sighted]
+        if not words and c.heartbeat.after_restart in RESTARTED:
+            words = [(c.heartbeat.after_restart, "the inventory says so")]
+        rows += [Row(WARN, f"restart {c.name}", f"{RESTARTED[word][0]} ({why})", RESTARTED[word][1]) for word, why in words]
+        if not words and not c.heartbeat.detail and c.heartbeat.after_restart is None:
+            rows.append(Row(WARN, f"restart {c.name}", "it has no kit, and what it says after a restart is not known",
+                            "try it (invoke heartbeat.conform with --restart), then write after_restart: keep, standby or live"))
+    return rows
+
+
+RESTARTED = {
+    LIVE: ("it comes up live: after a crash, a reboot or a Chef run an untested process serves until somebody takes it out (in a "
+           "run the next look does)", "let it begin in standby unless a stored word says live: docs/heartbeat.md"),
+    STANDBY: ("it loses its word: a live instance that crashes, or whose host reboots, is out of LIVE; after a power cut all are",
+              "store the word in a file: docs/heartbeat.md; until then invoke deploy --stack NAME tests it and puts it back"),
+}
 
 
 def pools(site, session, seen):

@@ -174,8 +174,11 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
     elif facts is None:
         started = answer.started
     release = answer.version
-    if release is None and facts and not component.heartbeat.detail and not component.heartbeat.version_path:
+    if release is None and facts and component.heartbeat.by_package:
         release = installed or None         # an app without any version of its own: the package database is all there is
+        if name in facts.older:
+            release = None
+            notes.append(f"{installed} was installed after its process had begun: which version runs is not known")
     return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight,
                    counted_by=answer.counted_by, note="; ".join(notes), since_age=answer.since_age,
                    live_pool=ports.pool(site.live.nodes, answer, name, host.name),

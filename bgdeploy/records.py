@@ -2,8 +2,10 @@
 
 from bgdeploy import versions
 from bgdeploy.memory import seen_of
-from bgdeploy.model import LIVE, Release
+from bgdeploy.model import DOWN, LIVE, STANDBY, Release, Seen
 
+NOBODY = Seen(0.0, ())
+TELLS = {"live": LIVE, "standby": STANDBY, "converge": STANDBY}     # before a converge what is down is parked
 PARTIAL = ("standby", "drain", "converge", "sanity")    # steps by hand after which the run goes on
 
 
@@ -136,6 +138,37 @@ def left_out(runs):
                 found.update({h: e.get("reason") or "a person left it out after a failure" for h in e.get("hosts") or ()})
             elif e.get("kind") == "result" and e.get("step") == "live" and e.get("outcome") == "ok":
                 found.pop(e.get("host"), None)
+    return found
+
+
+def restarts(runs):
+    """{(component, word): (host, run)}: a new process was seen to say this word though nobody had told it to.
+
+    `live`: it was in standby before, or parked or not there at all, so this application comes up live. `standby`: it was live,
+    so it loses its word. What a person did by hand in between looks alike, so this is for people and no rule relies on it.
+
+    :param runs: lists of events, one a run; the newest sighting counts.
+    """
+    found = {}
+    for events in runs:
+        run, known, told = (last(events[:1], "began") or {}).get("run"), {}, {}
+        for e in events:
+            if e.get("kind") == "doing" and e.get("step") in TELLS:
+                for host in e.get("hosts") or ():
+                    told.setdefault(host, set()).add(TELLS[e["step"]])
+            for h in (seen_of(e.get("seen")) or NOBODY).hosts:
+                for c in h.components:
+                    word, started = known.get((h.name, c.name), (None, None))
+                    if c.heartbeat == DOWN:
+                        parked = not c.installed or STANDBY in told.get(h.name, ())
+                        known[h.name, c.name] = (STANDBY if parked else word), started
+                    elif c.heartbeat and c.started:
+                        untold = c.heartbeat not in told.get(h.name, ())
+                        if untold and c.started != started and word in (LIVE, STANDBY) and word != c.heartbeat:
+                            found[c.name, c.heartbeat] = h.name, run
+                        known[h.name, c.name] = c.heartbeat, c.started
+                if all(c.heartbeat in (LIVE, STANDBY) for c in h.components):
+                    told.pop(h.name, None)
     return found
 
 

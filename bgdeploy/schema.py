@@ -107,7 +107,7 @@ def _heartbeat():
         "user": _text("a user's name", r"^[^\s:]+$"), **_secret("password"), "ca_file": _path(),
         "version_path": _http_path(), "version_pattern": _text("a regular expression with one group"),
         "in_flight": _choice("kit", "balancer", "connections", "none", default=h.in_flight),
-        "timeout": _seconds(h.timeout, low=1, high=60)})
+        "timeout": _seconds(h.timeout, low=1, high=60), "after_restart": _choice("keep", "standby", "live")})
 
 
 def _component():

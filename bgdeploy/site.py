@@ -26,6 +26,8 @@ class Heartbeat:
     :param headers, flip_headers: pairs (name, text). No credential among them.
     :param token: None: BGDEPLOY_HEARTBEAT_TOKEN of the environment, or the file that BGDEPLOY_HEARTBEAT_TOKEN_FILE names.
     :param in_flight: "kit" | "balancer" | "connections" | "none": how requests in flight are known.
+    :param after_restart: "keep" | "standby" | "live": what it says after a restart, as its people say; None: nobody said. For
+        `check` alone: no rule relies on it.
     """
 
     scheme: str = "http"
@@ -51,6 +53,12 @@ class Heartbeat:
     version_pattern: str = None
     in_flight: str = "kit"
     timeout: float = 3.0
+    after_restart: str = None
+
+    @property
+    def by_package(self):
+        """The application says no version of itself: the package database is asked in its place."""
+        return not self.detail and not self.version_path
 
 
 @dataclass(frozen=True)

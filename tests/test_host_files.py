@@ -126,6 +126,14 @@ class TestCron:
 
 
 class TestService:
+    @pytest.mark.parametrize("installed, older", [(-60, True), (60, False), (None, False), (7200, False)])
+    def test_a_process_that_began_before_its_package_was_installed_is_told(self, installed, older):
+        """An hour ago it began; what would be installed in the future tells that the clock was set back."""
+        shown = {"ExecMainStartTimestampMonotonic": str(int((time.monotonic() - 60) * 1e6))}
+        at = None if installed is None else time.time() - 60 - installed
+        assert facts.older(shown, at) is older
+        assert facts.older({}, at) is False and facts.older(None, at) is False
+
     def test_a_unit_that_is_not_there_is_missing(self):
         assert facts.service({"web.service": {"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead"}},
                              "web.service")["active"] == "missing"

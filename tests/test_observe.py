@@ -107,6 +107,17 @@ def test_an_app_without_any_version_of_its_own_runs_what_is_installed():
     assert (host.component("web").release, host.component("web").started) == (None, None)
 
 
+def test_a_process_that_is_older_than_its_package_runs_nobody_knows_what():
+    """A Chef run that was killed between dnf and the restart leaves this, and an upgrade by hand does."""
+    ports, facts = observe.Ports(None, None, _pool), _facts(older=("web",))
+    told = _site(detail=None, version_path="/version")
+    for described, answer, release in ((_site(detail=None), Answer("live", status=200), None),
+                                       (told, Answer("live", version="1.0.0-1"), "1.0.0-1"),
+                                       (_site(), _kit(version="1.0.0-1"), "1.0.0-1")):
+        seen = observe.host_seen(described, described.hosts[0], facts, {"web": answer}, {}, ports).component("web")
+        assert seen.release == release and ("which version runs is not known" in seen.note) is (release is None)
+
+
 class Clock:
     def __init__(self):
         self.time = 1000.0

@@ -177,3 +177,31 @@ class TestBefore:
 
     def test_nothing_served_before_is_nothing(self):
         assert records.before([], {"web": "1"}) == {}
+
+
+class TestRestarts:
+    """host(..., started=) is another process; `doing` says what a run told it."""
+
+    @pytest.mark.parametrize("events, found", [
+        ([steady(host("green-1", "standby")), steady(host("green-1", "live", started="s2"))], {"live"}),
+        ([steady(host("green-1", "live")), steady(host("green-1", "standby", started="s2"))], {"standby"}),
+        ([steady(host("green-1", "down", "")), steady(host("green-1", "live", started="s2"))], {"live"}),
+        ([steady(host("green-1", "live")), steady(host("green-1", "live", started="s2"))], set()),
+        ([steady(host("green-1", "standby")), steady(host("green-1", "live"))], set()),
+        ([steady(host("green-1", "live")), steady(host("green-1", "down", "1")), steady(host("green-1", "live", started="s2"))],
+         set()),
+        ([steady(host("green-1", "down", "1")), steady(host("green-1", "live", started="s2"))], set()),
+        ([steady(host("green-1", "down", "1")), "converge", steady(host("green-1", "down", "1")),
+          steady(host("green-1", "live", started="s2"))], {"live"}),
+        ([steady(host("green-1", "live")), "converge", steady(host("green-1", "down", "1")),
+          steady(host("green-1", "standby", started="s2"))], set()),
+        ([steady(host("green-1", "standby")), "live", steady(host("green-1", "live", started="s2"))], set()),
+        ([steady(host("green-1", None, started="s2"))], set()),
+    ])
+    def test_what_a_new_process_says_untold_is_noticed_and_what_it_was_told_is_not(self, events, found):
+        journal = [{"kind": "began", "run": "r-1"}]
+        for event in events:
+            world = {"kind": "looked", "seen": event.to_json()} if not isinstance(event, str) else None
+            journal.append(world or {"kind": "doing", "step": event, "hosts": ["green-1"]})
+        seen = records.restarts([journal])
+        assert {word for _, word in seen} == found and set(seen.values()) <= {("green-1", "r-1")}

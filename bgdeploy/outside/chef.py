@@ -35,6 +35,7 @@ class HostFacts:
 
     :param services: {component: (active, start)}: systemd's ActiveState or "missing", and the InvocationID.
     :param packages: {component: "VERSION-RELEASE" | "" not installed | None}.
+    :param older: components whose process began before their package was installed.
     :param daemon: does something start chef-client here by itself? :param disk: {folder: free bytes}.
     :param report: what our Chef handler wrote of the newest run, or None. :param noise: what the login shell printed by itself.
     """
@@ -43,6 +44,7 @@ class HostFacts:
     job: Job = None
     services: dict = field(default_factory=dict)
     packages: dict = field(default_factory=dict)
+    older: tuple = ()
     daemon: bool = None
     licence: bool = None
     disk: dict = field(default_factory=dict)
@@ -80,6 +82,7 @@ def facts(said, noise=""):
     return HostFacts(
         boot=boot, job=_foreign(foreign) if foreign else _job(job, boot) if job else None, services=services, packages=packages,
         daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
+        older=tuple(name for name in said.get("older") or () if isinstance(name, str)),
         proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
         server_only=_flag(said.get("server_only")), exit=job.get("exit"),
         report=job.get("report") if isinstance(job.get("report"), dict) else None,

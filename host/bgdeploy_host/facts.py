@@ -11,7 +11,8 @@ import time
 
 from bgdeploy_host import client, files, outcome, runs
 
-PROPERTIES = ("LoadState", "ActiveState", "SubState", "InvocationID", "StateChangeTimestampMonotonic", "UnitFileState")
+PROPERTIES = ("LoadState", "ActiveState", "SubState", "InvocationID", "StateChangeTimestampMonotonic", "UnitFileState",
+              "ExecMainStartTimestampMonotonic")
 DAEMONS = ("chef-client.service", "chef-client.timer")
 RPM_FOLDERS = ("/var/lib/rpm", "/usr/lib/sysimage/rpm")
 RPM_FILES = ("rpmdb.sqlite", "rpmdb.sqlite-wal", "Packages", "Packages.db")
@@ -36,11 +37,12 @@ def look(at, components, tail_of=None):
     job = runs.state(at, run, active) if run else None
     if job and (run == tail_of or job["state"] not in (outcome.OK, outcome.RUNNING)):
         job["tail"] = runs.tail(at, run)
-    versions = packages(at, [package for _, package, _ in components])
+    versions, installed = packages(at, [package for _, package, _ in components])
     return {
         "boot": runs.boot_id(at), "now": time.time(),
         "services": {name: service(shown, at_unit) for name, _, at_unit in components},
         "packages": {name: versions.get(package) for name, package, _ in components},
+        "older": [name for name, package, at_unit in components if older(shown.get(at_unit), installed.get(package))],
         "job": job, "foreign": foreign(at), "daemon": _daemon(at, shown), "licence": client.licence(at),
         "proxies": client.proxies(at), "package_lock": _holder(at, DNF_LOCKS), "disk": disk(at, ("/var", "/")),
         "server_only": os.path.lexists(at(files.SERVER_ONLY)),
@@ -82,26 +84,40 @@ def service(shown, name):
 
 
 def packages(at, names):
-    """:returns: {package: "2.0.0-1" as RPM has it, epoch in front if not 0; "" if not installed; None if rpm failed}."""
+def older(shown, installed):
+    """Whether a service's process began before its package was installed, so that it may run what was there before.
+
+    :param installed: epoch seconds. One from the future (the clock was set back since) says nothing.
+    """
+    began = int((shown or {}).get("ExecMainStartTimestampMonotonic") or 0)
+    now = time.time()
+    return bool(began and installed and installed <= now and now - time.monotonic() + began / 1e6 < installed)
+
+
+    """:returns: ({package: "2.0.0-1" as RPM has it, epoch in front if not 0; "" if not installed; None if rpm failed},
+    {package: when it was installed, epoch seconds}).
+    """
     mark = [_stamp(at(folder + "/" + name)) for folder in RPM_FOLDERS for name in RPM_FILES] + [sorted(names)]
     kept = files.read_json(at(files.CACHE + "/packages.json")) or {}
-    if kept.get("mark") == mark:
-        return kept["packages"]
-    asked = dict.fromkeys(names)
-    words = ["/usr/bin/rpm", "-q", "--qf", "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE}\n", "--"] + sorted(asked)
+    if kept.get("mark") == mark and "installed" in kept:
+        return kept["packages"], kept["installed"]
+    asked, installed = dict.fromkeys(names), {}
+    form = "%{NAME} %|EPOCH?{%{EPOCH}:}:{}|%{VERSION}-%{RELEASE} %{INSTALLTIME}\n"
+    words = ["/usr/bin/rpm", "-q", "--qf", form, "--"] + sorted(asked)
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                           env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "HOME": "/root"})
     said = done.stdout.decode("utf-8", "replace").splitlines()
     for line in said:
         words = line.split()
-        if len(words) == 2 and words[0] in asked:
+        if len(words) == 3 and words[0] in asked:
             asked[words[0]] = words[1][2:] if words[1].startswith("0:") else words[1]
         elif line.startswith("package ") and line.endswith(" is not installed") and words[1] in asked:
+            installed[words[0]] = int(words[2]) if words[2].isdigit() else None
             asked[words[1]] = ""
     if None not in asked.values():
         files.folder(at(files.CACHE))
-        files.write(at(files.CACHE + "/packages.json"), json.dumps({"mark": mark, "packages": asked}))
-    return asked
+        files.write(at(files.CACHE + "/packages.json"), json.dumps({"mark": mark, "packages": asked, "installed": installed}))
+    return asked, installed
 
 
 def foreign(at):
