@@ -83,7 +83,6 @@ def service(shown, name):
             "since": round(time.time() - time.monotonic() + changed / 1e6, 1) if changed else None}
 
 
-def packages(at, names):
 def older(shown, installed):
     """Whether a service's process began before its package was installed, so that it may run what was there before.
 
@@ -94,6 +93,7 @@ def older(shown, installed):
     return bool(began and installed and installed <= now and now - time.monotonic() + began / 1e6 < installed)
 
 
+def packages(at, names):
     """:returns: ({package: "2.0.0-1" as RPM has it, epoch in front if not 0; "" if not installed; None if rpm failed},
     {package: when it was installed, epoch seconds}).
     """
@@ -111,8 +111,8 @@ def older(shown, installed):
         words = line.split()
         if len(words) == 3 and words[0] in asked:
             asked[words[0]] = words[1][2:] if words[1].startswith("0:") else words[1]
-        elif line.startswith("package ") and line.endswith(" is not installed") and words[1] in asked:
             installed[words[0]] = int(words[2]) if words[2].isdigit() else None
+        elif line.startswith("package ") and line.endswith(" is not installed") and words[1] in asked:
             asked[words[1]] = ""
     if None not in asked.values():
         files.folder(at(files.CACHE))
