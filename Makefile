@@ -1,9 +1,9 @@
-# Five targets, nothing else to learn; `make` alone says what they are.
+# Six targets, nothing else to learn; `make` alone says what they are.
 # Debian's own python3, also where another one comes first on the PATH: it has the modules that lab/packages.txt installs.
 PYTHON := /usr/bin/python3
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint soak clean
+.PHONY: help demo test lab campaign lint soak clean
 
 help:	## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,10 @@ else
 	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 6 --ignore tests/lab
 	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 2 --dist loadfile tests/lab
 endif
+
+campaign:	## faults x moments of a run, under traffic, judged by one checker (N=12 SEED=3: a varied dozen; AGAIN=1: from anew)
+	@$(PYTHON) lab/setup.py run lab
+	@$(PYTHON) -m lab.campaign $(if $(N),--number $(N)) --seed $(or $(SEED),1) --labs $(or $(LABS),2) $(if $(AGAIN),--again)
 
 lint:	## what a reviewer should not have to say
 	@$(PYTHON) lab/setup.py run lint
