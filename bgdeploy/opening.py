@@ -67,7 +67,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
                       options=typed, versions=dict(first.versions) if first else {}, policy=asdict(policy),
                       seen=seen.to_json())
     names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
-    if goal.only == "live":
+    if goal.only == "live" or joined and (goal.only == "standby" or goal.kind == "back"):   # typed again: tried again
         journal.write("forgave", hosts=names, why="typed by hand")
     if goal.only == "sanity":
         journal.write("forgave", hosts=[n for n in names if is_out(seen.host(n))], sanity=True, why="asked for again")

@@ -10,7 +10,8 @@ from bgdeploy import opening, session as sessions
 from bgdeploy.errors import Refused
 from bgdeploy.goals import Asked
 from bgdeploy.journal import Journal, read
-from tests.scenes import by_hand, deploy, did, host, rollout, steady
+from bgdeploy.memory import fold
+from tests.scenes import back, by_hand, deploy, did, host, rollout, steady
 from tests.test_records import OUT, ended, run
 
 TAKEN = did("standby", "green-1 green-2", steady())
@@ -79,6 +80,18 @@ class TestJoining:
 
     def test_a_new_deployment_joins_none(self):
         assert opening.joins(Asked("deploy", "green"), [("r1", run(TAKEN))]) is None
+
+
+@pytest.mark.parametrize("goal", [back("green"), by_hand("standby"), by_hand("live")])
+def test_what_is_typed_again_by_hand_is_tried_again_however_often_it_failed_before(session, goal):
+    """A flip that a host refused three times ended `back` with 4; once the host was mended, `back` must go on."""
+    session.by, session.site = dict, SimpleNamespace(name="lab")
+    tried = [did("standby", "green-1", steady()) for _ in range(3)]
+    events = run(*tried, goal=goal)
+    journal = session.journal("r1", events)
+    assert fold(events).tries
+    opening.begin(session, journal, Asked(goal.kind, "green"), goal, steady(), {}, ("r1", events), None)
+    assert not fold(journal.events).tries
 
 
 def test_resume_forgives_what_failed_and_each_stack_by_its_own_release(tmp_path):
