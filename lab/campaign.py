@@ -72,7 +72,7 @@ def work(asked, chosen):
         bench = start(site)
         with bench:
             began, number = time.monotonic(), 0
-            measure(bench, todo)
+            measure(bench, todo, asked.worker % 2 == 1)
             for number, case in enumerate(todo, 1):
                 row = attempt(bench, case)
                 append(RESULTS, row)
@@ -107,13 +107,16 @@ def start(site):
     return bench
 
 
-def measure(bench, todo):
-    """The baselines that these cases need and nobody has measured: first with every stack live, then with one in standby."""
+def measure(bench, todo, turned):
+    """The baselines that these cases need and nobody has measured: first with every stack live, then with one in standby.
+
+    :param turned: from the other end, so that two labs meet in the middle.
+    """
     if not bench.whole():
         raise RuntimeError(f"the first rollout did not make every stack live: {bench.trouble[-2000:]}")
     for half in ("all", "half"):
         wanted = {trial.classes(case) for case in todo} - {None} - set(baselines())
-        wanted = sorted(kind for kind in wanted if kind[2] == half)
+        wanted = sorted((kind for kind in wanted if kind[2] == half), reverse=turned)
         stack = next(iter(bench.stacks))
         if wanted and half == "half":
             bench.typed("standby", "--stack", stack)
