@@ -27,9 +27,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 # The name of a value that nobody may read. `key` alone is a word of everyday prose: only with `=`, or with a prefix.
-_NAME = (r"[\w.\-]{0,60}?(?:passwor[dt]|passwd|passphrase|passcode|secret|token|credentials?|cookie"
+_NAME = (r"[\w.\-]{0,60}?(?:passwor[dt]|kennwort|passwd|passphrase|passcode|requirepass|masterauth|_auth"
+         r"|secret|token|credentials?|cookie"
          r"|(?:api|access|private|secret|signing|encryption|auth|account|master|shared)[_.\-]?key"
-         r"|(?:[_.\-]|db|user|smtp|ldap|ftp|root|admin)(?:pass|pwd|pw)(?![a-z]))(?:[_.\-]?\w{1,20})?")
+         r"|(?:[_.\-]|db|user|smtp|ldap|bind|ftp|root|admin)(?:pass|pwd|pw)(?![a-z]))(?:[_.\-]?\w{1,20})?")
 # ... and what it may end in without being the value itself: where it lies, how long it lives.
 _REFERENCE = re.compile(r"(?i)[_.\-]?(?:file|env|path|dir|directory|expiry|expires|length|size|age|ttl|type|policy|"
                         r"header|host|url|uri|less|s?_?name)$")
@@ -39,11 +40,21 @@ _PROSE = frozenset("a an and as at by for from give has if in is it may missing 
                    "expected empty none null nil true false".split())
 
 _QUOTED = r'\\"(?:[^"\\\n]|\\[^"]){0,4000}(?:\\")?|"(?:[^"\\\n]|\\.){0,4000}"?|' + r"'(?:[^'\\\n]|\\.){0,4000}'?"
-_PAIR = re.compile(rf"(?i)(?<![\w.\-])(?P<name>{_NAME}|(?:[\w.\-]{{0,40}}key|pass|pwd|pw)(?=[ \t]*=))"
-                   rf"(?P<sep>\\?[\"']?[ \t]*(?:=>|:=|[:=])[ \t]*)(?P<value>{_QUOTED}|[^\s]{{1,4000}})")
+_PAIR = re.compile(rf"(?i)(?<![\w.\-])(?P<name>{_NAME}"
+                   rf"|auth(?=[\"'][ \t]*:)|(?:[\w.\-]{{0,40}}key|pass|pwd|pw)(?=[\"'\]]{{0,2}}[ \t]*=))"
+                   rf"(?P<sep>\\?[\"']?\]?[ \t]*(?:=>|:=|[:=])[ \t]*)(?P<value>{_QUOTED}|[^\s]{{1,4000}})")
 # A line of a configuration file, a diff or `sh -x`: everything after the sign is the value, blanks and all.
 _LINE = re.compile(rf"(?im)^(?P<head>[ \t]{{0,80}}[+\-]{{0,6}}[ \t]{{0,80}}(?:export[ \t]+|set[ \t]+|env[ \t]+)?'?)"
                    rf"(?P<name>{_NAME})(?P<sep>[ \t]*=[ \t]*)(?P<value>[^\n]+)$")
+# ... of files without a sign, as redis, netrc and Chef's own recipes have it: a word, a blank, the value.
+_WORD = re.compile(rf"(?im)^(?P<head>[ \t]{{0,80}}[+\-]{{0,6}}[ \t]{{0,80}}|.{{0,200}}\blogin[ \t]+\S{{1,100}}[ \t]+)"
+                   rf"(?P<name>{_NAME})(?P<sep>[ \t]+)(?P<value>{_QUOTED}|[^\s=:]\S{{0,4000}})[ \t]{{0,80}}$")
+_SHORT = re.compile(r"(?im)^(?P<head>[ \t]{0,80}[+\-]{0,6}[ \t]{0,80})(?P<name>pass|pwd|pw)"
+                    r"(?P<sep>[ \t]*:[ \t]+)(?P<value>\S{1,4000})$")
+# ... and of a block of YAML, whose lines are further to the right than its name.
+_BLOCK = re.compile(rf"(?im)^(?P<head>[+\-]?(?P<dent>[ \t]{{0,80}}))(?P<name>{_NAME})"
+                    rf"(?P<sep>[ \t]*:[ \t]*[|>][+\-\d]{{0,2}})[ \t]*\n"
+                    rf"(?:[+\-]?(?P=dent)[ \t]+[^\n]*(?:\n|\Z)){{1,200}}")
 _OPTION = re.compile(rf"(?i)(?<![\w\-])(?P<name>--?{_NAME})(?P<sep>[ \t]+)(?P<value>{_QUOTED}|[^\s\-]\S{{0,4000}})")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|set-cookie|cookie)([\"']?[ \t]*(?:=>|[:=])[ \t]*)[^\n]+")
 _SCHEME = re.compile(r"\b(Bearer|Basic|bearer|basic)([ \t]+)(?=\S{0,200}\d|\S{0,200}=|[A-Za-z]{0,200}[a-z][A-Z])"
@@ -51,11 +62,19 @@ _SCHEME = re.compile(r"\b(Bearer|Basic|bearer|basic)([ \t]+)(?=\S{0,200}\d|\S{0,
 _URL = re.compile(r"(?P<head>\b[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s/:@\"'<>]{0,200}):"
                   r"(?!\d{1,5}(?:[/?#,;.)\]\"']|\s|$))[^\s\"'<>]{1,300}@")
 _URL_TOKEN = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.\-]{0,20}://)[\w\-]{16,300}@")
+# Programs that take it without a name, and values that say by their shape what they are.
+_PROGRAM = re.compile(r"(?i)(\bsshpass[ \t]+-p[ \t]*|\b(?:mysql|mariadb)[\w\-]{0,20}\b[^\n|;]{0,200}?[ \t]-p(?=\S)"
+                      r"|\bcurl\b[^\n|;]{0,200}?[ \t](?:-u|--user)[ \t=]*[\"']?[^\s:\"']{1,100}:|\bidentified[ \t]+by[ \t]+)"
+                      rf"(?:{_QUOTED}|[^\s;]{{1,400}})")
+_SHAPE = re.compile(r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[oprsu]_\w{20,255}|github_pat_\w{20,255}|glpat-[\w\-]{16,64}"
+                    r"|xox[abeprs]-[\w\-]{10,255}|(?:sk|rk)_live_\w{10,255}"
+                    r"|eyJ[\w\-]{8,2000}\.[\w\-]{4,4000}\.[\w\-]{4,1000})|\$(?:2[abxy]|5|6|y)\$[./\w$=,]{20,200}")
 _ELEMENT = re.compile(r"(?i)<([\w.\-:]{0,40}(?:password|passwd|secret|token|api-?key)[\w.\-]{0,20})>[^<\n]+")
 _PEM = re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)"
                   r".*?(-----END [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|\Z)", re.S)
 
-_HINT = re.compile(r"(?i)pass|secret|token|credential|cookie|key|pwd|pw|://|authorization|bearer|basic")
+_HINT = re.compile(r"(?i)pass|secret|token|credential|cookie|key|pwd|pw|://"
+                   r"|auth|bearer|basic|kennwort|identified|curl|mysql|mariadb|AKIA|ASIA|gh[oprsu]_|glpat|xox|_live_|eyJ|\$\w{1,2}\$")
 
 _ROOM = 40                  # what "... 123456789012 bytes cut ..." needs
 _EARLIER = re.compile(r"\.\.\. (\d{1,15}) bytes cut \.\.\.\s?")
@@ -143,9 +162,21 @@ def _masked_once(text):
     text = _URL.sub(rf"\g<head>:{MARK}@", text)
     text = _URL_TOKEN.sub(rf"\1{MARK}@", text)
     text = _ELEMENT.sub(rf"<\1>{MARK}", text)
+    text = _SHAPE.sub(MARK, text)
+    text = _PROGRAM.sub(rf"\1{MARK}", text)
+    text = _BLOCK.sub(rf"\g<head>\g<name>\g<sep>\n\g<dent>  {MARK}\n", text)
     text = _LINE.sub(_masked, text)
+    text = _WORD.sub(_lone, text)
+    text = _SHORT.sub(_masked, text)
     text = _PAIR.sub(_masked, text)
     return _OPTION.sub(_masked, text)
+
+
+def _lone(match):
+    """A word after a telling one: a value if it looks like one (quoted, or no plain word), or stands in a difference."""
+    value = match["value"]
+    plain_word = value.strip(".,;:)(").isalpha() and "+" not in match["head"] and "-" not in match["head"]
+    return match[0] if plain_word else _masked(match)
 
 
 def _masked(match):

@@ -95,6 +95,24 @@ def test_escapes_go_and_the_readable_text_stays(raw, shown):
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nx",
      "-----BEGIN RSA PRIVATE KEY----- *** -----END RSA PRIVATE KEY-----\nx"),
     ("key = abc", "key = ***"),
+    ("node['web']['password'] = 'x y'", "node['web']['password'] = '***'"),
+    ('default["db"]["pw"] = "x"', 'default["db"]["pw"] = "***"'),
+    ('  password "x y"', '  password "***"'),
+    ("+requirepass hunter", "+requirepass ***"),
+    ("requirepass hunter2", "requirepass ***"),
+    ("machine h login u password hunter2", "machine h login u password ***"),
+    ("bindpw hunter2", "bindpw ***"),
+    ("  pass: hunter", "  pass: ***"),
+    ("private_key: |\n  MIIE\n  abc=\nuser: x", "private_key: ***\n  ***\nuser: x"),
+    ("_auth=dXNlcjpw", "_auth=***"),
+    ('{"auths": {"r": {"auth": "dXNlcjpw"}}}', '{"auths": {"r": {"auth": "***"}}}'),
+    ("mysql -u root -phunter2 -e x", "mysql -u root -p*** -e x"),
+    ("sshpass -p hunter2 ssh h", "sshpass -p *** ssh h"),
+    ("curl -s -u bob:hunter2 http://x", "curl -s -u bob:*** http://x"),
+    ("CREATE USER u IDENTIFIED BY 'x y';", "CREATE USER u IDENTIFIED BY ***;"),
+    ("id AKIAIOSFODNN7EXAMPLE", "id ***"),
+    ("clone with ghp_" + "a1" * 18, "clone with ***"),
+    ("app:$6$salt$" + "a/." * 10 + ":18000", "app:***:18000"),
 ])
 def test_a_secret_beside_a_telling_name_is_masked(text, shown):
     assert mask(text) == shown
@@ -112,6 +130,14 @@ def test_a_secret_beside_a_telling_name_is_masked(text, shown):
     "api=2.0.0-1,web=2.0.0-1@3f2a",
     "sanity must pass: web on green-2",
     "Basic authentication failed",
+    "wrong token",
+    "  token expired",
+    "invalid password",
+    "the cookbook 'passenger' is not there",
+    "- the secret service",
+    "curl: (7) Failed to connect to 10.77.0.6 port 8000",
+    "login shell prints by itself",
+    "pass: web on green-2 and api on green-1",
 ])
 def test_sentences_of_our_own_stay_readable(text):
     assert mask(text) == text
