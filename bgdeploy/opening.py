@@ -3,17 +3,22 @@
 import os
 from dataclasses import asdict
 
-from bgdeploy import records
+from bgdeploy import records, versions
 from bgdeploy.errors import Refused
 from bgdeploy.memory import fold
-from bgdeploy.prove import converged, failed, floor as default_floor, is_out
+from bgdeploy.model import Release
+from bgdeploy.prove import converged, failed, floor as default_floor, is_out, serves
 
 
-def joins(asked, open_ones):
-    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest."""
+def joins(asked, open_ones, seen=None):
+    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest.
+
+    :param seen: what the refusal of a `resume` without a run is told from.
+    """
     if asked.task == "resume":
         if not open_ones:
-            raise Refused("there is no open run here", "invoke status, or the deploy command again: it reaches the same end")
+            out, commands = same_end(seen) if seen else ("", ())
+            raise Refused(f"there is no open run here{out}", " | ".join(commands) or "invoke status")
         return open_ones[-1]
     if asked.task == "back":
         return open_ones[-1] if open_ones else None
@@ -22,6 +27,37 @@ def joins(asked, open_ones):
                 if asked.stack in {w["stack"] for w in records.goal_of(events)["wants"]}]
         return mine[-1] if mine else None
     return None
+
+
+def same_end(seen):
+    """What a `resume` is told where the run's records are not: (which stacks do not serve, in words; the commands that end as
+    the run would have ended). Records stay on the machine that began a run, unless the store is a database."""
+    out = [stack for stack in seen.stacks if not all(serves(h) for h in seen.stack(stack))]
+    commands = [f"invoke deploy --stack {stack}{wanted(seen, stack)}" for stack in out]
+    if not out:
+        return "; every stack serves", ()
+    what = f", and {' and '.join(out)} {'is' if len(out) == 1 else 'are'} not proved to serve; the command that began it, " \
+           "typed again, reaches the same end"
+    return what, tuple(commands)
+
+
+def wanted(seen, stack):
+    """' --version ...' as the state of a stack tells it: what Chef was bringing; else the newer one of what Chef brought last
+    and what other stacks serve; '' where both are what runs, so that nobody knows what was to come."""
+    hosts = seen.stack(stack)
+    brought = {}
+    for h in hosts:             # a canary may be a release ahead of the others
+        for name, version in Release.parse(h.job.release).versions if h.job and h.job.kind == "chef" and h.job.release else ():
+            if name not in brought or versions.compare(version, brought[name]) > 0:
+                brought[name] = version
+    if not all(c.release == brought.get(c.name) for h in hosts for c in h.components):
+        there = brought
+    else:
+        elsewhere = {c.name: c.release for h in seen.hosts if h.stack != stack and serves(h) for c in h.components}
+        there = {name: elsewhere[name] if versions.compare(elsewhere.get(name) or version, version) > 0 else version
+                 for name, version in brought.items()}
+        there = there if there != brought else {}
+    return " --version " + ",".join(f"{name}={version}" for name, version in there.items()) if there else ""
 
 
 def events_of(joined):
@@ -35,9 +71,9 @@ def refuse_other_cookbooks(goal, seen, events, revision):
         pinned = want.release.cookbooks if want.release and goal.only in (None, "converge") else ""
         if pinned and revision and pinned != revision and not all(
                 converged(h, want.release, memory) for h in seen.stack(want.stack) if not want.hosts or h.name in want.hosts):
-            versions = ",".join(f"{name}={version}" for name, version in want.release.versions)
+            typed = ",".join(f"{name}={version}" for name, version in want.release.versions)
             raise Refused(f"the cookbooks here have changed since run {memory.run} pinned them ({pinned} then, {revision} now)",
-                          f"invoke deploy --stack {want.stack} --version {versions}")
+                          f"invoke deploy --stack {want.stack} --version {typed}")
 
 
 def one_version(seen):

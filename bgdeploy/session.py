@@ -3,12 +3,14 @@
 import json
 import os
 import sys
+import threading
 import time
 from dataclasses import replace
 
 from bgdeploy import check, goals, records, report
 from bgdeploy.acts import Acts
 from bgdeploy.chef_logs import ChefLogs
+from bgdeploy.copies import Copies, Spared, hand_in
 from bgdeploy.drive import Interrupt, Ports, drive
 from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
@@ -41,6 +43,7 @@ class Session:
         self.observer = Observer(site, self.shell, ports, now=self.clock)
         self.interrupt = Interrupt()
         self._store = self._migrations = None
+        self.spared = Spared(lambda: self.store)        # the store, for what a run can do without
 
     def __enter__(self):
         return self
@@ -89,17 +92,23 @@ class Session:
         except NoAnswer:
             return None
 
-    def runs(self, most=200):
+    def runs(self, most=200, surely=False):
         """[(id, events)] of the last runs of this inventory, oldest first; where the store is shared, also other machines'.
 
+        :param surely: only with those; else a silent store is told, and what lies here is all that is known.
         :raises Refused: records are there that cannot be read, so that nobody knows whether a run is open.
         """
-        found = recorded(os.path.join(self.state, "runs"), most)
+        folder = os.path.join(self.state, "runs")
+        found = recorded(folder, most)
         if self.shared:
             try:
-                for run, events in self.store.recent(most):     # another machine may have carried on a run that began here
-                    found[run] = max(found.get(run, []), events, key=last_number)
-            except NoAnswer as e:
+                hand_in(self.spared, folder, found, self.console.line)
+                for run, events in self.spared(lambda store: store.recent(most)):
+                    found[run] = max(found.get(run, []), events, key=last_number)   # another machine may have carried it on
+            except (NoAnswer, Refused) as e:
+                if surely:
+                    raise Refused(f"{e.sentence}, so whether a run is open is not known",
+                                  e.next_command or "invoke status") from None
                 self.console.line(f"runs of other machines are not known: {e.sentence}")
         return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
 
@@ -108,7 +117,7 @@ class Session:
         machine goes on here."""
         journal = Journal(self.folder(run), self.clock, tellers, events)
         if self.shared:
-            journal.tellers.append(lambda event: copied(self, run, event))
+            journal.tellers.append(Copies(self.spared, run, journal, self.console.line))
         return journal
 
     def by(self):
@@ -155,7 +164,14 @@ def pursue(session, asked, options):
             return locked(session, asked, options, run, grip)
     finally:
         if grip:
-            grip.release()
+            let_go(grip, session.interrupt)
+
+
+def let_go(grip, interrupt):
+    """The lock's end. After an interruption a place that is silent gets a second of what an abort leaves; it runs out then."""
+    letting = threading.Thread(target=grip.release, name="let go", daemon=True)
+    letting.start()
+    letting.join(1.0 if interrupt.wanted else None)
 
 
 def take_lock(session, asked, run, options):
@@ -173,6 +189,7 @@ def take_lock(session, asked, run, options):
                 time.sleep(0.1)
         return session.store.take(holder, over=True, say=session.console.line).keep()
     except NoAnswer as e:
+        session.spared.rest()
         session.console.line(f"the store is down ({e.sentence}); going back without the lock")
         return None
 
@@ -180,10 +197,10 @@ def take_lock(session, asked, run, options):
 def locked(session, asked, options, run, grip):
     site, console = session.site, session.console
     seen = session.look(LOOK if asked.task == "back" else None)
-    runs = session.runs()
+    runs = session.runs(surely=asked.task != "back")
     history = [events for _, events in runs]
     open_ones = open_runs(runs)
-    joined = joins(asked, open_ones)
+    joined = joins(asked, open_ones, seen)
     local = site.chef.cookbooks == "local"
     revision, cookbooks = chef.revision(os.path.join(site.base, site.chef.path)) if local else ("", b"")
     available = cached(lambda c: packages.available(site, site.component(c).package))
@@ -306,21 +323,13 @@ def lost(grip):
 def told(session):
     """Somebody asked this driver to stop, or None. A silent store asks for nothing."""
     try:
-        wish = session.store.recall(ASKED_TO_STOP)
+        wish = session.spared(lambda store: store.recall(ASKED_TO_STOP))
         if wish and (wish.get("pid"), wish.get("host")) == (os.getpid(), session.by()["host"]):
-            session.store.forget(ASKED_TO_STOP)
+            session.spared(lambda store: store.forget(ASKED_TO_STOP))
             return f"{wish.get('by')} asked this run to stop: invoke back was typed"
-    except NoAnswer:
+    except (NoAnswer, Refused):
         pass
     return None
-
-
-def copied(session, run, event):
-    """The shared store gets each event after the local fsync; a silent store costs the copy, never the run."""
-    try:
-        session.store.append(run, event)
-    except NoAnswer as e:
-        session.console.line(f"the store did not take event {event['n']}: {e.sentence}")
 
 
 def hook(session, run, asked, name, step, outcome):

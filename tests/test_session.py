@@ -11,7 +11,7 @@ from bgdeploy.errors import Refused
 from bgdeploy.goals import Asked
 from bgdeploy.journal import Journal, read
 from bgdeploy.memory import fold
-from tests.scenes import back, by_hand, deploy, did, host, rollout, steady
+from tests.scenes import ONE, TWO, back, by_hand, deploy, did, host, job, rollout, steady
 from tests.test_records import OUT, ended, run
 
 TAKEN = did("standby", "green-1 green-2", steady())
@@ -72,6 +72,21 @@ class TestJoining:
         assert opening.joins(Asked("back", "green"), []) is None
         with pytest.raises(Refused, match="no open run"):
             opening.joins(Asked("resume"), [])
+
+    @pytest.mark.parametrize("hosts, command", [
+        ([host("green-1", "standby", "2", job()), host("green-2", "standby", "1", job(ONE))],       # killed after the canary
+         "invoke deploy --stack green --version api=2,web=2"),
+        ([host("green-1", "down", "1", job(TWO, "running")), host("green-2", "standby", "1", job(ONE))],
+         "invoke deploy --stack green --version api=2,web=2"),
+        ([host("green-1", "standby", "1", job(ONE)), host("green-2", "standby", "1", job(ONE))],    # nothing was brought yet
+         "invoke deploy --stack green"),
+        ([host("blue-1", "standby", "1", job(ONE)), host("blue-2", "standby", "1", job(ONE)), host("green-1", release="2"),
+          host("green-2", release="2")], "invoke deploy --stack blue --version api=2,web=2"),       # the rollout's second stack
+        ([], "invoke status")])
+    def test_resume_without_the_run_s_records_names_the_command_that_reaches_the_same_end(self, hosts, command):
+        with pytest.raises(Refused, match="there is no open run here") as refused:
+            opening.joins(Asked("resume"), [], steady(*hosts))
+        assert refused.value.next_command == command
 
     def test_a_step_by_hand_joins_the_open_run_of_its_stack_only(self):
         ones = [("r1", run(TAKEN, goal=by_hand("standby")))]
