@@ -31,6 +31,7 @@ class Console:
 
     def __init__(self, json=False, tty=None, out=None, err=None, environ=os.environ):
         self.gone, self.on_gone = False, None
+        self.unwritten = None                       # why something could not be written, though somebody may read it
         self._json, self._said = json, None         # with json: the last sentence, until there is a document
         self._lock, self._live, self._wait = threading.RLock(), None, None
         self._document = _Out(out or sys.stdout, self._lost)
@@ -63,6 +64,11 @@ class Console:
         """One sentence, or lines of text from elsewhere."""
         self._said = clean(text, 8000)
         self._say(*clean(text, 8000).split("\n"))
+
+    def note(self, text):
+        """A sentence beside what was asked for, on stderr: stdout may be kept as a report."""
+        self._still()
+        self._errors.write(line(text, 2000) + "\n")
 
     def text(self, text):
         """A text of our own that has its own form (a report, a table), as it is."""
@@ -139,7 +145,9 @@ class Console:
             if live:
                 live.stop()
 
-    def _lost(self):
+    def _lost(self, trouble):
+        if isinstance(trouble, OSError) and trouble.errno != errno.EPIPE:       # no reader who had enough: a full disk, say
+            self.unwritten = self.unwritten or trouble.strerror
         if not self.gone:
             self.gone = True
             if self.on_gone:
@@ -192,7 +200,7 @@ class _Out:
             pass        # no descriptor of its own, or closed already: then nothing is left to be flushed either
         self._stream = None
         if self._lost:
-            self._lost()
+            self._lost(trouble)
 
 
 class _Counting:

@@ -102,14 +102,14 @@ class Session:
         found = recorded(folder, most)
         if self.shared:
             try:
-                hand_in(self.spared, folder, found, self.console.line)
+                hand_in(self.spared, folder, found, self.console.note)
                 for run, events in self.spared(lambda store: store.recent(most)):
                     found[run] = max(found.get(run, []), events, key=last_number)   # another machine may have carried it on
             except (NoAnswer, Refused) as e:
                 if surely:
                     raise Refused(f"{e.sentence}, so whether a run is open is not known",
                                   e.next_command or "invoke status") from None
-                self.console.line(f"runs of other machines are not known: {e.sentence}")
+                self.console.note(f"runs of other machines are not known: {e.sentence}")
         return [(run, events) for run, events in sorted(found.items()) if events and events[0].get("env") == self.site.name]
 
     def journal(self, run, events=(), tellers=()):

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, goals, inventory, plan as planning, records, session as sessions
+from bgdeploy import call, clean, goals, inventory, plan as planning, records, session as sessions
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
 from bgdeploy.model import Ask, Do, Done, Stop
@@ -46,14 +46,25 @@ def verb(function):
             code = 0
         except Exit:
             raise
-        except Exception:
-            with tempfile.NamedTemporaryFile("w", prefix="bgdeploy-bug-", suffix=".txt", delete=False) as f:
-                traceback.print_exc(file=f)
-            console.line(f"a bug in bgdeploy: {sys.exc_info()[1].__class__.__name__}; its traceback is in {f.name}")
+        except Exception as fault:
+            console.trouble(Trouble(f"a bug in bgdeploy: {type(fault).__name__}; {kept_traceback()}", "invoke status"))
         console.close(code, after)
+        if not code and console.unwritten:      # nobody may take half a document for a whole one
+            console.trouble(Trouble(f"the output could not be written: {console.unwritten}"))
+            code = 5
         if code:
             raise Exit(code=code)
     return run
+
+
+def kept_traceback():
+    """Where the traceback of the exception at hand lies, in words."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="bgdeploy-bug-", suffix=".txt", delete=False) as f:
+            traceback.print_exc(file=f)
+        return f"its traceback is in {f.name}"
+    except OSError as full:
+        return f"its traceback could not be written ({full.strerror}): {clean.line(traceback.format_exc(), 1500)}"
 
 
 def open_site(env, only_store=False):
@@ -66,6 +77,15 @@ def open_site(env, only_store=False):
         from lab import lab as data_centre
         data_centre.enter(site)
     return site
+
+
+def open_records(console, env):
+    """The inventory, for those who only read records: what lies here can be read without the lab, and is, with a word."""
+    try:
+        return open_site(env, only_store=True)
+    except Refused as trouble:
+        console.note(f"{trouble.sentence}; only what lies on this machine is read")
+        return inventory.load(call.env(env, BASE), BASE)
 
 
 def opened(site, console):
@@ -108,8 +128,7 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
                 return 0
         end, run = sessions.pursue(session, asked, options)
         if end is None:
-            console.line("nothing was done")
-            return 0
+            raise Refused("the plan was answered with no, so nothing was done")
         events = sessions.read(os.path.join(session.folder(run), "journal.jsonl"))
         console.ended(events, os.path.relpath(session.folder(run), os.getcwd()))
         if json:
@@ -142,7 +161,7 @@ def ask(console, question):
     console.line(question.why)
     while True:
         try:
-            word = input(f"{' | '.join(question.choices)}? ").strip()
+            word = typed_word(f"{' | '.join(question.choices)}? ")
         except (EOFError, KeyboardInterrupt):
             return None
         if word in question.choices:
@@ -152,9 +171,23 @@ def ask(console, question):
 def confirm(console, goal, seen, policy):
     console.plan(planning.plan(goal, seen, policy, time.time()))
     try:
-        return input("go on? (yes/no) ").strip().lower() in ("y", "yes")
-    except (EOFError, KeyboardInterrupt):
+        return typed_word("go on? (yes/no) ").lower() in ("y", "yes")
+    except EOFError:
         return False
+
+
+def typed_word(prompt):
+    """What a person types. A signal ends the wait, though a run only takes note of signals elsewhere.
+
+    :raises EOFError: the input has ended. :raises KeyboardInterrupt: a signal came.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
+    try:
+        return input(prompt).strip()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def rehearse(console, site, asked):
@@ -324,8 +357,8 @@ def unlock(console, env=None, json=False):
 @verb
 def history(console, last=None, env=None, json=False):
     from bgdeploy import report
-    site = inventory.load(call.env(env, BASE), BASE)
     most = call.whole(last, "--last", 1) or 20
+    site = open_records(console, env)
     with opened(site, console) as session:
         rows = report.history([events for _, events in session.runs()][-most:])
     if json:
@@ -338,9 +371,9 @@ def history(console, last=None, env=None, json=False):
 @verb
 def report(console, run=None, format=None, env=None, json=False):
     from bgdeploy import report as reports
-    site = inventory.load(call.env(env, BASE), BASE)
     kind = call.choice("json" if json else "md" if format is None else format, ("html", "md", "json", "junit"), "--format")
     wanted = call.run(run)
+    site = open_records(console, env)
     with opened(site, console) as session:
         runs = dict(session.runs())
     name = wanted or (max(runs) if runs else None)

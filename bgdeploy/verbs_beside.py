@@ -41,9 +41,13 @@ def inventory_check(console, env=None, json=False):
 
 
 @verb
-def conform(console, url=None, token_file=None, restart=None, env=None, json=False):
+def conform(console, url=None, token_file=None, restart=None, slow=None, serving=False, level=None, ca_file=None,
+            host_header=None, env=None, json=False):
     from heartbeat_kit import conform as trial
     where, token, command = call.url(url), call.path(token_file, "--token-file"), call.word(restart, "--restart", "a command")
+    wanted = call.choice(level, (trial.BASIC, trial.FULL), "--level") if level is not None else trial.BASIC
+    more = {"slow": call.word(slow, "--slow", "a path of the application such as /slow"), "serving": serving,
+            "ca_file": call.path(ca_file, "--ca-file"), "host": call.word(host_header, "--host-header", "a host name")}
     name = call.env(env, BASE)
     site = inventory.load(name, BASE)
     if site.lab is not None:
@@ -52,13 +56,13 @@ def conform(console, url=None, token_file=None, restart=None, env=None, json=Fal
         except Refused:
             pass        # the instance need not be the lab's
     try:
-        report = trial.conform(where, token_file=token, restart=command)
+        report = trial.conform(where, token_file=token, restart=command, **more)
     except ValueError as e:
         raise BadInput(f"heartbeat.conform: {e}") from None
     console.text(trial.table(report))
     if json:
         console.document(trial.document(report))
-    return 3 if trial.missed(report) else 0
+    return 3 if trial.missed(report, wanted) else 0
 
 
 @verb
@@ -83,6 +87,7 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
         found = data_centre.up(site, console.line, jenkins)
     else:
         found = {"down": data_centre.down, "status": data_centre.status}[what](site, console.line)
+        found = {"name": site.name, "up": found is not None, **(found or {})} if what == "status" else found
     if json:
         console.document(found)
     return 0

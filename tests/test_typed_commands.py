@@ -124,6 +124,44 @@ def test_records_that_cannot_be_read_are_never_taken_for_none(project):
         assert str(runs / "20260101-000000-1" / "journal.jsonl") in err and "BGDEPLOY_STATE" in err
 
 
+def shared(project):
+    """The same two inventories with their store in a database that is not there."""
+    for name in (SITE, LAB):
+        file = project / "inventories" / f"{name}.yml"
+        rows = [row for row in file.read_text(encoding="utf-8").split("\n") if not row.startswith("store:")]
+        file.write_text("\n".join(rows + ["store: mongodb://127.0.0.1:9/bgdeploy?serverSelectionTimeoutMS=50"]), encoding="utf-8")
+    return project
+
+
+@pytest.mark.parametrize("env", [SITE, LAB])
+def test_records_that_lie_here_are_read_though_the_store_is_silent_and_what_is_said_of_it_is_no_part_of_a_report(project, env):
+    shared(project)
+    folder = project / ".bgdeploy" / "runs" / "20260101-000000-1"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text(json.dumps({"n": 1, "at": 1.0, "kind": "began", "run": folder.name, "env": inventory.load(
+        env, project).name, "task": "deploy"}) + "\n")
+    code, out, err = typed(verbs.report, format="html", env=env)
+    assert code == 0 and out.startswith("<!") and out.rstrip().endswith("</html>")
+    assert "runs of other machines are not known" in err and ("is not up" in err) == (env == LAB)
+    code, out, _ = typed(verbs.history, env=env, json=True)
+    assert code == 0 and [row["run"] for row in json.loads(out)] == [folder.name]
+
+
+def test_a_bug_is_told_on_stderr_with_the_file_of_its_traceback(project, monkeypatch):
+    monkeypatch.setattr(verbs.tempfile, "tempdir", str(project))
+    monkeypatch.setattr(verbs, "open_records", lambda console, env: {}["no such key"])
+    code, out, err = typed(verbs.history, env=SITE)
+    assert (code, out) == (1, "") and "a bug in bgdeploy: KeyError" in err
+    with open(err.partition("its traceback is in ")[2].split("\n")[0], encoding="utf-8") as kept:
+        assert "no such key" in kept.read()
+    monkeypatch.setattr(verbs.tempfile, "tempdir", str(project / "none"))
+    assert "could not be written" in typed(verbs.history, env=SITE)[2]
+
+
+def test_a_lab_that_is_not_up_is_a_document_too(project):
+    assert json.loads(typed(verbs_beside.lab, "status", env=LAB, json=True)[1]) == {"name": "lab", "up": False}
+
+
 def test_a_stray_file_among_the_records_is_no_run(project):
     (project / ".bgdeploy" / "runs").mkdir(parents=True)
     (project / ".bgdeploy" / "runs" / "notes.txt").write_text("ours", encoding="utf-8")
