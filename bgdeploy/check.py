@@ -8,6 +8,7 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 
 from bgdeploy import records, soundness
+from bgdeploy.clean import line
 from bgdeploy.errors import NoAnswer, Refused, Trouble
 from bgdeploy.model import DOWN, LIVE, STANDBY
 from bgdeploy.outside import balancer, chef, heartbeat, packages
@@ -16,7 +17,7 @@ from bgdeploy.prove import floor, serving, shortfall
 Row = namedtuple("Row", "outcome what detail cure")
 OK, WARN, FAIL = "ok", "warn", "fail"
 # Bytes that a converge may need below /var: package, metadata, Chef's cache (measured: 40 MB are not enough).
-ROOM = 200 << 20
+ROOM, INODES = 200 << 20, 2000
 
 
 def check(site, session):
@@ -132,10 +133,18 @@ def converging(site, host, facts):
                         "no_proxy for the repository and the Chef Server"))
     if facts.job and facts.job.kind == "foreign":
         rows.append(Row(WARN, host.name, f"a Chef run of somebody else goes on ({facts.job.run})", "a converge waits for it"))
+    if facts.reserved:
+        rows.append(Row(WARN, host.name, f"other Chef runs wait there for run {line(facts.reserved.get('run'), 80)}, "
+                        f"{line(facts.reserved.get('left'), 20)} s at the most",
+                        "invoke resume; to end it on the host: bgdeploy-host release"))
     if facts.package_lock:
-        rows.append(Row(WARN, host.name, f"the package lock is held: {facts.package_lock}", "a converge waits for it"))
+        rows.append(Row(WARN, host.name, chef.package_lock(facts.package_lock), "a converge waits for it"))
     rows += [Row(WARN, host.name, f"{free >> 20} MB are free in {folder}", "make room: a full disk ends a converge in the middle")
              for folder, free in facts.disk.items() if isinstance(free, int) and free < ROOM]
+    rows += [Row(WARN, host.name, f"{free} inodes are free in {folder}", "remove what is not needed: no inode, no file")
+             for folder, free in facts.inodes.items() if isinstance(free, int) and free < INODES]
+    rows += [Row(FAIL, host.name, f"{line(folder, 100)} is mounted read-only there", "nothing can be installed: remount it")
+             for folder in facts.read_only]
     return rows
 
 

@@ -178,7 +178,7 @@ class _Builder:
     def chef(self):
         part = self.data.get("chef", {})
         return Chef(path=self.path(part.get("path", Chef.path)), run_list=tuple(part.get("run_list", ())),
-                    **_settings(part, "cookbooks", "limit", "lock_wait", "minimal_ohai"))
+                    **_settings(part, "cookbooks", "limit", "lock_wait", "reserve", "minimal_ohai"))
 
     def ssh(self):
         part = self.data.get("ssh", {})

@@ -155,10 +155,11 @@ def failed(host, release, memory):
     if host.name in memory.forgiven or not our_job(host, memory) or host.job.release != release.id:
         return None
     if host.job.state in BAD_JOBS:
-        return f"Chef ended {host.job.state} on {host.name}: {last_line(host.job.tail)}"
+        return f"Chef ended {host.job.state} on {host.name}: {reason(host.job)}"
     tries = memory.converges.get(host.name, 0) - memory.spent.get(host.name, 0)
     if host.job.state == "ok" and not runs(host, release) and tries > 1:
-        return f"Chef ended ok on {host.name}, but {'; '.join(mismatch(host, release))}"
+        why = f" ({reason(host.job)})" if host.job.tail else ""
+        return f"Chef ended ok on {host.name}, but {'; '.join(mismatch(host, release))}{why}"
     return None
 
 
@@ -173,9 +174,9 @@ def mismatch(host, release):
             yield f"{c.name} {wanted} was wanted and {what}"
 
 
-def last_line(text):
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no output"
+def reason(job):
+    """Why a job ended as it did, in a line: the port puts that above the last lines of the output."""
+    return next((line.strip()[:500] for line in job.tail.splitlines() if line.strip()), "no output")
 
 
 # ---- capacity

@@ -203,7 +203,7 @@ def _top():
         "chef": _object({"cookbooks": _choice("local", "server", default=c.cookbooks), "path": _path("a folder's path", c.path),
                          "run_list": {"type": "array", "items": recipe, "default": [], "description": "a list of recipes"},
                          "limit": _seconds(c.limit, low=1), "lock_wait": _seconds(c.lock_wait),
-                         "minimal_ohai": _flag(c.minimal_ohai)}),
+                         "reserve": _seconds(c.reserve, high=_DAY), "minimal_ohai": _flag(c.minimal_ohai)}),
         "ssh": _ssh(), **_secret("token"),
         "versions": {"type": "object", "additionalProperties": version, "description": "a mapping of components to versions"},
         "store": _text("file:PATH or mongodb://...", rf"^(file:.+|{_MONGODB})$", "file:.bgdeploy/store"),

@@ -20,7 +20,8 @@ def chef_doing(h):
         return "Chef asked for a reboot"
     if h.job.kind == "foreign":
         return f"a Chef run of somebody else ({h.job.run}) holds the lock"
-    return "Chef runs" + (f" since {h.job.seconds:.0f} s" if h.job.seconds is not None else "")
+    since = f" since {h.job.seconds:.0f} s" if h.job.seconds is not None else ""
+    return f"Chef runs{since}" + (f"; {h.job.tail}" if h.job.tail else "")
 
 
 def doubt(h):

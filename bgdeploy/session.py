@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 
-from bgdeploy import check, goals, records, report
+from bgdeploy import check, goals, records, report, reservation
 from bgdeploy.acts import Acts
 from bgdeploy.chef_logs import ChefLogs
 from bgdeploy.copies import Copies, Spared, hand_in
@@ -231,13 +231,14 @@ def locked(session, asked, options, run, grip):
         lambda name: chef.look(session.shell, site, site.host(name), limit=LOOK).job if site.host(name) else None,
         lambda name, job, offset: chef.output(session.shell, site, site.host(name), job, offset, limit=LOOK), console.line,
         lambda: session.interrupt.wanted is not None))
+    reserved = reservation.of(site, session.shell, run, goal, journal, console.line)
     ports = Ports(
         look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
         act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),
         lost=lambda: lost(grip),
         told=lambda: told(session),
         hook=lambda name, step, outcome: hook(session, run, asked, name, step, outcome),
-        say=console.say,
+        say=lambda wait, seconds: (console.say(wait, seconds), reserved and reserved.longer(session.clock())),
         watched=watcher.stop)
     try:
         return drive_and_ask(session, goal, policy, journal, ports, options), run

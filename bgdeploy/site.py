@@ -163,6 +163,7 @@ class Chef:
     run_list: tuple = ()        # local mode; empty: the recipe of each component on the host
     limit: float = 900.0
     lock_wait: float = 60.0
+    reserve: float = 3600.0     # server mode: so long at the most other Chef runs wait on a host out of LIVE; 0: not at all
     minimal_ohai: bool = False
 
 

@@ -19,8 +19,10 @@ class BgdeployReport < Chef::Handler
   LIMIT = 40        # updated resources that are named; `updated_count` has them all
   LONG = 2000       # characters of a message: one of 1 MB was seen
 
-  def initialize(path)
+  # attributes: { "web" => "shop.web.version" } where a site's recipes read the version elsewhere than at ours.
+  def initialize(path, attributes = {})
     @path = path
+    @attributes = attributes
   end
 
   def report
@@ -36,7 +38,7 @@ class BgdeployReport < Chef::Handler
     changed = Array(updated_resources)
     {
       id: run_status.run_id, success: run_status.success?, seconds: run_status.elapsed_time&.round(3), chef: Chef::VERSION,
-      run: told["run"], versions: told["versions"], outranked: outranked,
+      run: told["run"], versions: told["versions"], outranked: outranked, attributes: @attributes,
       all: Array(all_resources).size, updated_count: changed.size,
       updated: changed.first(LIMIT).map { |resource| line(resource) },
       failed: failed && line(failed).merge(wanted: wanted(failed)),
@@ -52,8 +54,9 @@ class BgdeployReport < Chef::Handler
   # Versions that a higher level of precedence than ours sets: { "web" => "env_override" }.
   def outranked
     asked = node ? (node.normal["bgdeploy"] || {})["versions"].to_h : {}
-    asked.reject { |name, version| told["versions"].to_h[name] == version }.to_h do |name, _|
-      levels = node.debug_value("bgdeploy", "versions", name).reject { |_, value| value == :not_present }
+    paths = asked.to_h { |name, _| [name, @attributes[name]&.split(".") || ["bgdeploy", "versions", name]] }
+    asked.reject { |name, version| node.read(*paths[name]) == version }.to_h do |name, _|
+      levels = node.debug_value(*paths[name]).reject { |_, value| value == :not_present }
       [name, levels.map(&:first).last.to_s]
     end
   rescue StandardError

@@ -50,7 +50,7 @@ def test_a_converge_from_a_chef_server_names_the_attributes_and_no_recipe():
     web = site.Component("web", "web", "web", "web", site.Heartbeat(), attribute="shop.web.version")
     made = site.Site(**{**made.__dict__, "components": (made.components[0], web)})
     argv = _line(*chef.start_argv(made, _host("api", "web"), "r1", model.Release(RELEASE.versions)))
-    assert argv.endswith("--mode server --lock-wait 60 --attributes web=shop.web.version")
+    assert argv.endswith("--mode server --lock-wait 60 --attributes web=shop.web.version --reserve 3600")
     assert "--recipes" not in argv and "--cookbooks" not in argv
 
 
@@ -79,6 +79,19 @@ def test_every_word_of_the_helper_is_one_of_the_rules_and_the_unheard_of_is_noth
     ("b1", "b1", "reboot"), ("b1", "b2", "again"), (None, "b2", "reboot"), ("b1", None, "reboot")])
 def test_a_reboot_that_chef_asked_for_is_over_once_the_host_is_up_under_another_boot_id(began, now, state):
     assert chef.facts({"boot": now, "job": _job(state="reboot", exit=35, boot=began)}).job.state == state
+
+
+def test_a_run_that_brought_something_else_says_who_is_to_blame_and_a_good_one_says_nothing():
+    assert chef.facts({"job": _job()}).job.tail == ""
+    held = _job(why="converged, but not on what was asked", report={"outranked": {"web": "env_override"}})
+    assert chef.facts({"job": held}).job.tail == "converged, but not on what was asked"
+
+
+def test_a_run_that_waits_for_dnf_says_who_holds_its_lock():
+    holder = {"pid": 71, "user": "root", "since": 0.0, "command": "dnf-automatic"}
+    assert chef.facts({"job": _job(state="running"), "package_lock": holder}).job.tail == \
+        "dnf's lock is held by pid 71 of root since 00:00:00 UTC: dnf-automatic"
+    assert chef.facts({"job": _job(), "package_lock": holder}).job.tail == ""
 
 
 def test_a_missing_licence_names_the_cure():

@@ -239,8 +239,9 @@ class TestConverge:
         assert isinstance(step, Stop) and "Chef has not ended within 1200 s" in step.why
 
     @pytest.mark.parametrize("state", ["failed", "locked", "config"])
-    def test_a_failed_chef_run_stops_with_its_last_line(self, state):
-        world = steady(host("green-1", "standby", job=job(state=state, tail="dnf: no space\n")), host("green-2", "standby"))
+    def test_a_failed_chef_run_stops_with_its_reason(self, state):
+        ended = job(state=state, tail="\ndnf: no space\nthe last line\n")
+        world = steady(host("green-1", "standby", job=ended), host("green-2", "standby"))
         step = asked(deploy(), world, remembers(TAKEN, did("converge", "green-1", OUT), **QUIET))
         assert isinstance(step, Stop) and step.why == f"Chef ended {state} on green-1: dnf: no space"
         assert "invoke rollback --stack green" in step.next_command and "invoke resume" in step.next_command
@@ -284,6 +285,13 @@ class TestConverge:
         again = steady(replace(stale, job=job(run="run.2")), host("green-2", "standby"))
         step = asked(deploy(), again, remembers(TAKEN, first, first, **QUIET))
         assert isinstance(step, Stop) and "Chef ended ok on green-1, but api 2 was wanted and 1 runs" in step.why
+
+    def test_where_chef_was_told_another_version_by_somebody_higher_the_stop_names_who(self):
+        held = job(run="run.2", tail="converged, but not on what was asked: ... is set by env_override")
+        world = steady(host("green-1", "standby", "1", job=held), host("green-2", "standby"))
+        first = did("converge", "green-1", OUT)
+        step = asked(deploy(), world, remembers(TAKEN, first, first, **QUIET))
+        assert isinstance(step, Stop) and "1 runs (converged, but" in step.why and "env_override)" in step.why
 
     def test_a_forgiven_stale_process_gets_one_more_converge_and_no_more(self):
         world = steady(host("green-1", "standby", "1", installed="2", job=job(run="run.2")), host("green-2", "standby"))

@@ -1,6 +1,7 @@
 """bgdeploy-host checks every argument, starts a run once, and says in one word what it came to."""
 
 import ast
+import errno
 import io
 import json
 import os
@@ -157,6 +158,21 @@ class TestOutcome:
     def test_a_version_that_a_higher_level_sets_is_named_with_the_level(self):
         state, _, why = outcome.translate("success exited 0", "", {"success": True, "outranked": {"web": "env_override"}})
         assert state == "ok" and "['web'] is set by env_override, which outranks" in why
+        report = {"outranked": {"web": "force_override"}, "attributes": {"web": "shop.web.version"}}
+        assert "node['shop']['web']['version'] is set by force_override" in outcome.translate("success exited 0", "", report)[2]
+
+    @pytest.mark.parametrize("said, sentence", [
+        ("At least 12MB more space needed on the / filesystem.", "No space left on / (needs 12MB more); "),
+        ("installing package web-2 needs 3MB more space on the /usr filesystem", "No space left on /usr (needs 3MB more); "),
+        ("installing package web-2 needs 9 inodes on the /usr filesystem", "No space left on /usr (needs 9 inodes more); "),
+        ("No space left on device @ io_write - /var/cache/chef/x.json", "No space left on /var/cache/chef/x.json; "),
+        ("[Errno 28] No space left on device: '/var/cache/dnf/x'", "No space left on /var/cache/dnf/x; "),
+        ("cannot write: No space left on device", "No space left on a disk of this host; "),
+        ("Read-only file system @ rb_sysopen - /etc/web/x", "Read-only file system on /etc/web/x; ")])
+    def test_a_full_disk_is_named_first_with_place_and_need(self, said, sentence):
+        why = outcome.translate("exit-code exited 1", "", {**REPORT, "exception": {"class": "RuntimeError", "message": said}})[2]
+        assert why.startswith(sentence + "RuntimeError: ") and said in why
+        assert outcome.translate("exit-code exited 1", "FATAL: X: " + said, None)[2].startswith(sentence)
 
     def test_without_a_report_the_last_fatal_line_is_the_cause(self):
         assert outcome.translate("exit-code exited 1", "x\n[t] FATAL: RuntimeError: boom\ny", None)[2] == "RuntimeError: boom"
@@ -201,6 +217,12 @@ class TestState:
     def test_a_folder_that_only_just_came_to_be_is_lost_and_not_a_crash(self, at):
         files.folder(at(files.RUNS + "/r1"))
         assert runs.state(at, "r1", lambda run: False)["state"] == "lost"
+
+    def test_an_exit_that_a_full_disk_did_not_take_lies_in_run(self, at):
+        run_folder(at)
+        files.folder(at(files.CACHE))
+        files.write(at(files.CACHE + "/r1.exit"), "exit-code exited 1")
+        assert runs.state(at, "r1", lambda run: False)["state"] == "failed"
 
     def test_a_torn_report_is_no_report(self, at):
         run_folder(at, exit="success exited 0", **{"report.json": '{"success": tr'})
@@ -267,6 +289,19 @@ class TestStart:
         self.ready(at, monkeypatch, problem="Failed to connect to bus")
         assert runs.start(at, self.asked(), lambda run: False)["state"] == "failed"
         assert "Failed to connect to bus" in runs.state(at, "r1", lambda run: False)["why"]
+
+    def test_a_full_disk_starts_nothing_says_so_and_the_same_run_may_be_started_again(self, at, monkeypatch):
+        started, write = self.ready(at, monkeypatch), files.write
+
+        def full(path, *rest, **more):
+            if path.endswith("/started"):
+                raise OSError(errno.ENOSPC, "No space left on device", path)
+            write(path, *rest, **more)
+        monkeypatch.setattr(files, "write", full)
+        code, said = answer(START, at)
+        assert code == 3 and "No space left on device (" in said["refused"] and "runs/r1/started" in said["refused"]
+        monkeypatch.setattr(files, "write", write)
+        assert answer(START, at)[1]["already"] is False and len(started) == 1
 
     def test_cookbooks_that_are_not_here_are_a_refusal_before_anything_is_made(self, at, monkeypatch):
         self.ready(at, monkeypatch)

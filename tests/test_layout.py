@@ -25,7 +25,7 @@ PORTS = {       # what of outside/ each may import: one outside system is one po
     "store": {"lease", "lease_ssh", "store_file", "store_mongo"}, "store_file": {"lease"}, "store_mongo": {"lease", "mongo"},
     "lease_ssh": {"lease", "ssh"}, "migration_marker": {"lease"}, "migration_writes": {"mongo"},
     "migrations": {"lease", "migration_marker", "migration_writes", "mongo"}}
-REACH_OUT = {"acts", "check", "chef_logs", "session", "testing", "verbs", "verbs_beside"}      # who may import ports
+REACH_OUT = {"acts", "check", "chef_logs", "reservation", "session", "testing", "verbs", "verbs_beside"}   # may import ports
 LIBRARIES = {
     "yaml": {"strict_yaml"}, "jsonschema": {"validation"}, "rich": {"console"}, "invoke": {"verbs", "verbs_beside"},
     "requests": {"outside.packages"}, "fabric": {"outside.ssh_open"}, "paramiko": {"outside.ssh", "outside.ssh_command",

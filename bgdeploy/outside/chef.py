@@ -36,7 +36,8 @@ class HostFacts:
     :param services: {component: (active, start)}: systemd's ActiveState or "missing", and the InvocationID.
     :param packages: {component: "VERSION-RELEASE" | "" not installed | None}.
     :param older: components whose process began before their package was installed.
-    :param daemon: does something start chef-client here by itself? :param disk: {folder: free bytes}.
+    :param daemon: does something start chef-client here by itself? :param disk: {folder: free bytes}; inodes alike.
+    :param reserved: other Chef runs wait here for a deployment: {"run", "left": seconds, "held"}.
     :param report: what our Chef handler wrote of the newest run, or None. :param noise: what the login shell printed by itself.
     """
 
@@ -48,9 +49,12 @@ class HostFacts:
     daemon: bool = None
     licence: bool = None
     disk: dict = field(default_factory=dict)
+    inodes: dict = field(default_factory=dict)
+    read_only: tuple = ()
     proxies: tuple = ()
     package_lock: dict = None
     server_only: bool = None
+    reserved: dict = None
     report: dict = None
     exit: int = None
     out_size: int = None
@@ -80,11 +84,14 @@ def facts(said, noise=""):
                 for name, s in _dict(said.get("services")).items() if isinstance(s, dict)}
     packages = {name: version if isinstance(version, str) else None for name, version in _dict(said.get("packages")).items()}
     return HostFacts(
-        boot=boot, job=_foreign(foreign) if foreign else _job(job, boot) if job else None, services=services, packages=packages,
-        daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")), disk=_dict(said.get("disk")),
+        boot=boot, services=services, packages=packages,
+        job=_foreign(foreign) if foreign else _job(job, boot, said.get("package_lock")) if job else None,
+        daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")),
+        disk=_dict(said.get("disk")), inodes=_dict(said.get("inodes")),
+        read_only=tuple(str(folder) for folder in said.get("read_only") or ()) if isinstance(said.get("read_only"), list) else (),
         older=tuple(name for name in said.get("older") or () if isinstance(name, str)),
         proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
-        server_only=_flag(said.get("server_only")), exit=job.get("exit"),
+        server_only=_flag(said.get("server_only")), reserved=_dict(said.get("reserved")) or None, exit=job.get("exit"),
         report=job.get("report") if isinstance(job.get("report"), dict) else None,
         out_size=job.get("out_size"), now=said.get("now"), noise=noise)
 
@@ -97,7 +104,8 @@ def start(shell, site, host, run, release, restart=(), limit=60.0):
     :returns: Result: ok (it runs, or it did before), failed (refused: nothing was started), unknown (the answer was lost).
     """
     return _act(shell, site, host, start_argv(site, host, run, release, restart), limit,
-                lambda said: f"already started, {said.get('state')}" if said.get("already") else "started")
+                lambda said: (f"already started, {said.get('state')}" if said.get("already") else "started")
+                + ("; other Chef runs there wait until it is live" if said.get("reserved") else ""))
 
 
 def start_argv(site, host, run, release, restart=()):
@@ -113,6 +121,7 @@ def start_argv(site, host, run, release, restart=()):
     else:
         paths = [f"{name}={site.component(name).attribute}" for name, _ in versions if site.component(name).attribute]
         argv += ["--attributes", ",".join(paths)] if paths else []
+        argv += ["--reserve", str(max(1, int(site.chef.reserve)))] if site.chef.reserve else []
     if site.chef.minimal_ohai:
         argv.append("--minimal-ohai")
     again = [name for name, _ in versions if name in restart]
@@ -136,10 +145,21 @@ def why_run(shell, site, host, release=None, limit=180.0):
         if sent.outcome != "ok":
             raise NoAnswer(sent.detail) if sent.outcome == "unknown" else Refused(sent.detail)
     argv = start_argv(site, host, "why-run", release)
-    dropped = {"--run", "--release", "--limit", "--lock-wait"}
+    dropped = {"--run", "--release", "--limit", "--lock-wait", "--reserve"}
     kept = [word for at, word in enumerate(argv) if word not in dropped and (at == 0 or argv[at - 1] not in dropped)]
     _, said = _ask(shell, site, host, ["why-run", *kept[1:], "--limit", str(int(limit) - 20)], limit=limit)
     return f"{host.name}: {line(said.get('why'), 800)}\n" + clean(said.get("output") or "", 1 << 16)
+
+
+def reserve(shell, site, host, run, limit=30.0):
+    """Keep other Chef runs on a host off for longer: `chef.reserve` seconds from now (`start` does it the first time)."""
+    argv = ["reserve", "--run", run, "--for", str(max(1, int(site.chef.reserve)))]
+    return _act(shell, site, host, argv, limit, lambda said: "")
+
+
+def release(shell, site, host, limit=30.0):
+    """Let other Chef runs on a host go on. :returns: Result; ok also where none was kept off: evidence["released"] tells."""
+    return _act(shell, site, host, ["release"], limit, lambda said: "")
 
 
 def stop(shell, site, host, run, limit=60.0):
@@ -263,7 +283,12 @@ def _act(shell, site, host, argv, limit, detail, stdin=None):
     return Result(host.name, "ok", detail(said), time.monotonic() - began, said)
 
 
-def _job(job, boot):
+def package_lock(held):
+    """Who else holds dnf's lock, in words; "" for nobody."""
+    return f"dnf's lock is held by {_who(held)}: {line(held.get('command'), 200)}" if _dict(held) else ""
+
+
+def _job(job, boot, locked=None):
     word = job.get("state")
     state = _STATES.get(word, word)
     if state == "reboot" and boot and job.get("boot") not in (None, boot):
@@ -274,7 +299,11 @@ def _job(job, boot):
     if word == "licence":
         why = f"{why or 'the Chef licence is not accepted'}: {_LICENCE}"
     tail = clean(job.get("tail") or "", TAIL, TAIL_LINES)
-    shown = "\n".join(part for part in ("" if state in ("ok", "running") else why, tail) if part)
+    if state == "running":
+        why = package_lock(locked)
+    elif state == "ok" and not _dict(_dict(job.get("report")).get("outranked")):
+        why = ""
+    shown = "\n".join(part for part in (why, tail) if part)
     seconds = job.get("seconds")
     return Job("chef", str(job.get("run")), _text(job.get("release")), state, shown,
                float(seconds) if isinstance(seconds, (int, float)) else None)
@@ -282,10 +311,13 @@ def _job(job, boot):
 
 def _foreign(foreign):
     """Somebody else's converge holds Chef's lock: who, since when, what; it counts as running until it lets go."""
-    since = foreign.get("since")
+    return Job("foreign", _who(foreign), None, "running", line(foreign.get("command"), 300))
+
+
+def _who(process):
+    since = process.get("since")
     began = time.strftime(" since %H:%M:%S UTC", time.gmtime(since)) if isinstance(since, (int, float)) else ""
-    return Job("foreign", f"pid {foreign.get('pid')} of {line(foreign.get('user'), 60) or 'somebody'}{began}", None, "running",
-               line(foreign.get("command"), 300))
+    return f"pid {line(process.get('pid'), 20)} of {line(process.get('user'), 60) or 'somebody'}{began}"
 
 
 def _triple(component):

@@ -7,6 +7,7 @@ import re
 from bgdeploy_host import files
 
 LIBRARY = "/usr/lib/bgdeploy-host"
+OWN_LOCK = files.CACHE + "/chef.lock"   # while the site's lock is kept for our runs (reserve.py)
 DEFAULT_CACHE = "/var/chef/cache"       # Chef's own default for root, so that a plain chef-client run takes the same lock
 _SETTING = r"""^\s*{}\s*\(?\s*["']([^"'#]+)["']"""
 _LICENCES = ("/etc/chef/accepted_licenses", "/root/.chef/accepted_licenses")
@@ -52,10 +53,12 @@ def config(at, asked, folder):
     the site's settings.
     """
     quoted = json.dumps         # a JSON string of these plain characters is a Ruby string as well
+    pairs = sorted((asked.get("attributes") or {}).items())
+    paths = ", ".join("{} => {}".format(quoted(name), quoted(path)) for path, name in pairs)
     lines = ["# made by bgdeploy-host for one run",
              "from_file {0} if File.exist?({0})".format(quoted(files.CLIENT)),
              "file_cache_path {}".format(quoted(cache(at))),
-             "lockfile {}".format(quoted(lockfile(at)))]
+             "lockfile {}".format(quoted(OWN_LOCK if asked.get("reserve") else lockfile(at)))]
     if asked["mode"] == "local":
         # Without a path of its own, local mode would keep its nodes beside the cookbooks.
         lines += ["chef_repo_path {}".format(quoted(files.HOME + "/repo")),
@@ -66,7 +69,7 @@ def config(at, asked, folder):
     if asked.get("minimal-ohai"):
         lines.append("minimal_ohai true")
     lines += ["require {}".format(quoted(LIBRARY + "/bgdeploy_handler.rb")),
-              "bgdeploy_report = BgdeployReport.new({})".format(quoted(folder + "/report.json")),
+              "bgdeploy_report = BgdeployReport.new({}, {{{}}})".format(quoted(folder + "/report.json"), paths),
               "start_handlers << BgdeployOnce.new",
               "report_handlers << bgdeploy_report",
               "exception_handlers << bgdeploy_report"]

@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 
-from bgdeploy_host import client, files, outcome, runs
+from bgdeploy_host import client, files, outcome, reserve, runs
 
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "InvocationID", "StateChangeTimestampMonotonic", "UnitFileState",
               "ExecMainStartTimestampMonotonic")
@@ -20,6 +20,7 @@ CRON_FOLDERS = ("/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/var/spoo
 OTHER_LOCKS = ("/etc/chef/local-mode-cache/cache/chef-client-running.pid",
                "/root/.chef/local-mode-cache/cache/chef-client-running.pid")
 DNF_LOCKS = ("/var/lib/dnf/rpmdb_lock.pid", "/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid")
+DISKS = ("/var", "/usr", "/")
 LONGEST = 300
 
 
@@ -31,7 +32,7 @@ def look(at, components, tail_of=None):
     :returns: the document of the verb `look` (docs/host-helper.md); None in it is unknown.
     """
     run = runs.newest(at)
-    units = [service for _, _, service in components] + list(DAEMONS) + ([runs.unit(run)] if run else [])
+    units = [service for _, _, service in components] + list(DAEMONS) + [reserve.UNIT] + ([runs.unit(run)] if run else [])
     shown = systemctl_show(units)
     active = _unit_active(shown, run)
     job = runs.state(at, run, active) if run else None
@@ -44,8 +45,9 @@ def look(at, components, tail_of=None):
         "packages": {name: versions.get(package) for name, package, _ in components},
         "older": [name for name, package, at_unit in components if older(shown.get(at_unit), installed.get(package))],
         "job": job, "foreign": foreign(at), "daemon": _daemon(at, shown), "licence": client.licence(at),
-        "proxies": client.proxies(at), "package_lock": _holder(at, DNF_LOCKS), "disk": disk(at, ("/var", "/")),
+        "proxies": client.proxies(at), "package_lock": _holder(at, DNF_LOCKS), **disk(at, DISKS),
         "server_only": os.path.lexists(at(files.SERVER_ONLY)),
+        "reserved": reserve.state(at, shown.get(reserve.UNIT, {}).get("ActiveState") == "active"),
     }
 
 
@@ -156,15 +158,19 @@ def process(at, pid):
 
 
 def disk(at, folders):
-    """:returns: {folder: bytes free for root}."""
-    free = {}
+    """:returns: what a look says of these folders' disks: bytes free for root, inodes free where they are counted, read-only."""
+    free, inodes, fixed = {}, {}, []
     for folder in folders:
         try:
             numbers = os.statvfs(at(folder))
         except OSError:
             continue
         free[folder] = numbers.f_bfree * numbers.f_frsize
-    return free
+        if numbers.f_files:
+            inodes[folder] = numbers.f_ffree
+        if numbers.f_flag & os.ST_RDONLY:
+            fixed.append(folder)
+    return {"disk": free, "inodes": inodes, "read_only": fixed}
 
 
 def _daemon(at, shown):

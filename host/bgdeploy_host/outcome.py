@@ -26,6 +26,13 @@ CODES = {
 _LOCK = re.compile(r"Unable to acquire lock\. Waited [0-9.]+ seconds for")
 _CHILD = re.compile(r"ChildConvergeError.*\(exit code ([0-9]{1,3})\)")
 _NO_CANDIDATE = re.compile(r"no candidate version available", re.IGNORECASE)
+# What dnf (or RPM's own test), Ruby and Python say about a full disk, each with the place and the need as far as it tells them.
+_FULL = (
+    re.compile(r"[Aa]t least (?P<need>[0-9.]+ ?[KMGT]?i?B) more space needed on the (?P<place>/\S*) filesystem"),
+    re.compile(r"needs (?P<need>[0-9.]+ ?[KMGT]?i?B|[0-9]+ (?:more )?inodes)(?: more space)? on the (?P<place>/\S*) filesystem"),
+    re.compile(r"No space left on device(?: @ \w+(?: -)? (?P<place>/[^\s'\"]*)|: '(?P<path>/[^']*)')?"),
+    re.compile(r"(?P<kind>Read-only file system|Disk quota exceeded)"
+               r"(?: @ \w+(?: -)? (?P<place>/[^\s'\"]*)|: '(?P<path>/[^']*)')?"))
 _FATAL = re.compile(r"(?:FATAL|ERROR): (\S.{0,600})")
 
 
@@ -53,9 +60,11 @@ def translate(exit_words, tail, report):
         # Asked to end at its limit, a run without fork finishes what it does: it has converged, late.
         higher = (report or {}).get("outranked") or {}
         if higher:
+            paths = (report or {}).get("attributes") or {}
             return OK, 0, "converged, but not on what was asked: " + "; ".join(
-                "node['bgdeploy']['versions']['{}'] is set by {}, which outranks a deployment's".format(*pair)
-                for pair in sorted(higher.items()))
+                "node['{}'] is set by {}, which outranks a deployment's".format(
+                    "']['".join(str(paths.get(name) or "bgdeploy.versions." + name).split(".")), level)
+                for name, level in sorted(higher.items()))
         return OK, 0, "converged, after its time limit" if result == "timeout" else "converged"
     child = _CHILD.search(tail)
     if number == 1 and child:
@@ -79,6 +88,17 @@ def _cause(report, tail):
         if where.get("wanted") and _NO_CANDIDATE.search(message):
             # Chef's own words ("No version specified, and no candidate version available") mislead when a version was specified.
             message = "version {} is not in the repository as this host sees it; Chef says: {}".format(where["wanted"], message)
-        return "{}: {}{}".format(error.get("class"), message, place)
+        return "{}{}: {}{}".format(_full(str(error.get("message")) + tail), error.get("class"), message, place)
     fatal = _FATAL.findall(tail)
-    return fatal[-1].strip() if fatal else None
+    return _full(tail) + fatal[-1].strip() if fatal else _full(tail) or None
+
+
+def _full(text):
+    """"No space left on /var (needs 12MB more); " where that is what a run failed of, else ""."""
+    found = next((found for found in (pattern.search(text) for pattern in _FULL) if found), None)
+    if not found:
+        return ""
+    parts = found.groupdict()
+    where = parts.get("place") or parts.get("path") or "a disk of this host"
+    need = " (needs {} more)".format(parts["need"].replace(" more", "")) if parts.get("need") else ""
+    return "{} on {}{}; ".format(parts.get("kind") or "No space left", where, need)

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from bgdeploy_host import files, outcome, runs
+from bgdeploy_host import files, outcome, reserve, runs
 
 LONGEST = 1 << 16       # bytes of output that are handed back
 
@@ -22,6 +22,7 @@ def rehearse(at, asked, unit_active):
     where = "{}/why-run-{}".format(files.CACHE, os.getpid())
     asked = dict(asked, run="why-run")
     asked["lock-wait"] = 0
+    asked["reserve"] = os.path.exists(at(reserve.HELD))      # Chef's own lock is taken then, by ourselves
     words = runs.command(at, asked, where) + ["--why-run"]
     files.folder(at(where))
     try:

@@ -45,19 +45,24 @@ def state(at, run, unit_active):
     job = {"run": run, "release": files.read_text(folder + "/release"), "state": outcome.RUNNING, "exit": None, "why": "",
            "boot": files.read_text(folder + "/boot_id"), "limit": started.get("limit"), "seconds": None,
            "out_size": _size(folder + "/out"), "report": report}
-    ended = files.read_text(folder + "/exit")
+    ended = _ended(at, run)
     if not ended and job["boot"] != boot_id(at):
         return dict(job, state=outcome.LOST, why="the host went down in the middle of it")
     if not ended:
         active = unit_active(run)
         # Systemd writes the exit file before it lets the unit go, so a second look at the file settles the race.
-        ended = files.read_text(folder + "/exit") if active is False else ""
+        ended = _ended(at, run) if active is False else ""
         if active is False and not ended:
             return dict(job, state=outcome.LOST, why="its unit is gone and left no exit file")
     if not ended:
         return dict(job, seconds=_since(started))
     word, number, why = outcome.translate(ended, tail(at, run), report)
     return dict(job, state=word, exit=number, why=why, seconds=_between(started, folder + "/exit"))
+
+
+def _ended(at, run):
+    """The exit file; exit.sh puts it elsewhere where the disk is full."""
+    return files.read_text(at(files.RUNS + "/" + run + "/exit")) or files.read_text(at(files.CACHE + "/" + run + ".exit"))
 
 
 def tail(at, run, size=TAIL):
@@ -84,32 +89,40 @@ def start(at, asked, unit_active):
     """Start a converge, detached, unless this very run was started before.
 
     :param asked: the checked arguments of the verb.
-    :returns: {"run", "already", "state"}.
+    :returns: {"run", "already", "state"}, and "reserved" where everybody else's Chef runs wait (reserve.py).
     :raises Refused: another run of ours goes on, the cookbooks are not here, this host takes only its Chef Server's cookbooks.
     """
-    run = asked["run"]
+    run, kept = asked["run"], {"reserved": True} if asked.get("reserve") else {}
     with files.alone(at):
         folder = at(files.RUNS + "/" + run)
         if os.path.isdir(folder):
-            return {"run": run, "already": True, "state": state(at, run, unit_active)["state"]}
+            return {"run": run, "already": True, "state": state(at, run, unit_active)["state"], **kept}
         last = newest(at)
         if last and state(at, last, unit_active)["state"] == outcome.RUNNING:
             raise files.Refused("run {} goes on here; look at it, or stop it: bgdeploy-host stop --run {}".format(last, last))
         words = command(at, asked, files.RUNS + "/" + run)
+        if asked.get("reserve"):
+            from bgdeploy_host import reserve       # it needs this module
+            reserve.reserve(at, run, asked["reserve"])
+            words = [LIBRARY + "/reserved.sh", reserve.HELD, str(asked["lock-wait"])] + words
         _prune(at)
         files.folder(folder)
-        tell(at, asked, files.RUNS + "/" + run)
-        files.write(folder + "/release", asked["release"])
-        files.write(folder + "/boot_id", boot_id(at))
-        files.write(folder + "/out", b"")
-        files.write(folder + "/started",
-                    json.dumps({"at": time.time(), "boottime": time.clock_gettime(BOOTTIME), "limit": asked["limit"]}))
-        files.write(at(files.NEWEST), run)
+        try:
+            tell(at, asked, files.RUNS + "/" + run)
+            files.write(folder + "/release", asked["release"])
+            files.write(folder + "/boot_id", boot_id(at))
+            files.write(folder + "/out", b"")
+            files.write(folder + "/started",
+                        json.dumps({"at": time.time(), "boottime": time.clock_gettime(BOOTTIME), "limit": asked["limit"]}))
+            files.write(at(files.NEWEST), run)
+        except OSError:             # a full disk: the same run may be started again when there is room
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         problem = _launch(run, asked["limit"], words)
         if problem:
             files.write(folder + "/out", problem)
             files.write(folder + "/exit", "not-started")
-        return {"run": run, "already": False, "state": state(at, run, unit_active)["state"]}
+        return {"run": run, "already": False, "state": state(at, run, unit_active)["state"], **kept}
 
 
 def stop(at, run, unit_active):
@@ -120,12 +133,12 @@ def stop(at, run, unit_active):
     if not os.path.isdir(at(files.RUNS + "/" + run)):
         raise files.Refused("there is no run {} on this host".format(run))
     if unit_active(run):
-        _systemctl("kill", "--signal=INT", "--kill-who=main", unit(run))
+        systemctl("kill", "--signal=INT", "--kill-who=main", unit(run))
         until = time.monotonic() + STOP_PATIENCE
         while time.monotonic() < until and unit_active(run):
             time.sleep(0.1)
         if unit_active(run):
-            _systemctl("stop", unit(run))
+            systemctl("stop", unit(run))
     return {"run": run, "state": state(at, run, unit_active)["state"]}
 
 
@@ -175,7 +188,8 @@ def _launch(run, limit, command_line):
     return None if done.returncode == 0 else said or "systemd-run: exit code {}".format(done.returncode)
 
 
-def _systemctl(*words):
+def systemctl(*words):
+    """Without asking for a password, and without its words: what came of it is looked at."""
     subprocess.run(["/usr/bin/systemctl", "--no-ask-password"] + list(words), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL)
 
@@ -207,4 +221,7 @@ def _since(started):
 
 
 def _between(started, exit_file):
-    return round(max(0.0, os.lstat(exit_file).st_mtime - started["at"]), 1) if "at" in started else None
+    try:
+        return round(max(0.0, os.lstat(exit_file).st_mtime - started["at"]), 1) if "at" in started else None
+    except OSError:
+        return None

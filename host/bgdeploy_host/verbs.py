@@ -8,6 +8,7 @@ Exit code 0: answered; 2: a wrong argument; 3: refused; 1: a bug.
 """
 
 import base64
+import errno
 import json
 import re
 import sys
@@ -33,19 +34,24 @@ VERBS = {
     "look": ({"components": several(r"{0}(?::{0}:{0})?".format(NAME)), "tail": RUN}, ("components",)),
     "start": ({"run": RUN, "release": r"[A-Za-z0-9_.+~^:=,@-]{1,2000}", "limit": NUMBER, "recipes": several(RECIPE),
                "versions": several(NAME + "=" + VERSION), "cookbooks": HASH, "mode": "local|server", "minimal-ohai": None,
-               "restart": several(NAME), "lock-wait": NUMBER, "attributes": several(NAME + "=" + ATTRIBUTE)},
+               "restart": several(NAME), "lock-wait": NUMBER, "attributes": several(NAME + "=" + ATTRIBUTE),
+               "reserve": NUMBER},
               ("run", "release", "limit", "versions")),
     "why-run": ({"limit": NUMBER, "recipes": several(RECIPE), "versions": several(NAME + "=" + VERSION), "cookbooks": HASH,
                  "mode": "local|server", "minimal-ohai": None, "attributes": several(NAME + "=" + ATTRIBUTE)},
                 ("limit", "versions")),
     "stop": ({"run": RUN}, ("run",)),
+    "reserve": ({"run": RUN, "for": NUMBER}, ("run", "for")),
+    "release": ({}, ()),
     "output": ({"run": RUN, "from": r"[0-9]{1,15}", "cap": NUMBER}, ("run",)),
     "park": ({"component": NAME, "service": NAME}, ("component",)),
     "cookbooks": ({"hash": HASH, "have": None}, ("hash",)),
     "heartbeat": ({"component": NAME, "port": r"[0-9]{1,5}", "path": PATH}, ("component", "port", "path")),
 }
+FULL = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)
 LISTS, PAIRS = ("components", "recipes", "restart"), ("versions", "attributes")
-NUMBERS = {"limit": (10, 86400), "lock-wait": (0, 86400), "from": (0, 10 ** 15), "cap": (1, 4 << 20), "port": (1, 65535)}
+NUMBERS = {"limit": (10, 86400), "lock-wait": (0, 86400), "reserve": (1, 86400), "for": (1, 86400), "from": (0, 10 ** 15),
+           "cap": (1, 4 << 20), "port": (1, 65535)}
 DEFAULTS = {"start": {"mode": "local", "lock-wait": 60}, "why-run": {"mode": "local"}, "output": {"from": 0, "cap": 1 << 20}}
 
 
@@ -69,6 +75,10 @@ def main(arguments, root="/", stdin=None, stdout=None):
         answer, code = {"error": str(problem)}, 2
     except files.Refused as problem:
         answer, code = {"refused": str(problem)}, 3
+    except OSError as problem:
+        if problem.errno not in FULL:
+            raise
+        answer, code = {"refused": "{} ({})".format(problem.strerror, problem.filename or "a file of " + files.HOME)}, 3
     print("--bgdeploy--", json.dumps(answer, default=_plain), "--end--", sep="\n", file=stdout or sys.stdout, flush=True)
     return code
 
@@ -126,6 +136,12 @@ def act(at, verb, asked, stdin):
             return runs.start(at, asked, facts.unit_active)
         from bgdeploy_host import rehearsal
         return rehearsal.rehearse(at, asked, facts.unit_active)
+    if verb in ("reserve", "release"):
+        from bgdeploy_host import reserve
+        if verb == "release":
+            return reserve.release(at, facts.unit_active)
+        with files.alone(at):
+            return reserve.reserve(at, asked["run"], asked["for"])
     if verb == "stop":
         return runs.stop(at, asked["run"], facts.unit_active)
     return runs.output(at, asked["run"], asked["from"], asked["cap"])

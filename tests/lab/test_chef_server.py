@@ -5,11 +5,15 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 
+from bgdeploy import journal
 from bgdeploy.model import Release
 from bgdeploy.outside import chef, packages
 from bgdeploy.outside.ssh import Shell
@@ -23,7 +27,7 @@ KNIFE = GEMS / "bin/knife"
 pytestmark = [
     pytest.mark.skipif(not shutil.which("goiardi"), reason="goiardi is not installed: it is the Chef Server of these tests"),
     pytest.mark.skipif(not KNIFE.exists(), reason=f"knife is not in {GEMS}: make test installs it")]
-CLIENT_RB = f"""node_name "green-1"
+CLIENT_RB = f"""node_name "@NODE@"
 chef_license "accept-no-persist"
 file_cache_path "/var/cache/chef"
 chef_server_url "{URL}"
@@ -34,16 +38,25 @@ ohai.disabled_plugins = [:ShardSeed]
 """
 
 
+# A daemon as sites have it: a run every few seconds, each noted when it has ended.
+DAEMON = """[Service]
+ExecStart=/bin/sh -c 'while sleep 2; do /usr/bin/chef-client --once >/root/daemon.log 2>&1; echo $? >>/root/daemon; done'
+[Install]
+WantedBy=multi-user.target
+"""
+
+
 def server_mode(text):
     return re.sub(r"\n +(?:green|blue)-2: .*", "", text).replace("cookbooks: local", "cookbooks: server")
 
 
 class Site:
-    """A lab of two hosts whose cookbooks are on a Chef Server; green-1 is registered there."""
+    """A lab of two hosts whose cookbooks are on a Chef Server; both are registered there."""
 
     def __init__(self, lab, shell, folder):
         self.lab, self.shell, self.folder, self.count = lab, shell, folder, 0
         self.site, self.host = lab.site, lab.site.host("green-1")
+        self.plain = replace(self.site, chef=replace(self.site.chef, reserve=0.0))
         self.server = None
 
     def serve(self):
@@ -72,8 +85,22 @@ class Site:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def root(self, command):
-        return self.lab.root("green-1", command)
+    def root(self, command, host="green-1"):
+        return self.lab.root(host, command)
+
+    def register(self, host):
+        validator = (self.folder / "chef-validator.pem").read_text()
+        self.root("mkdir -p /etc/bgdeploy && touch /etc/bgdeploy/server-only; umask 077; "
+                  f"cat > /etc/chef/client.rb <<'X'\n{CLIENT_RB.replace('@NODE@', host)}X\n"
+                  f"cat > /etc/chef/validation.pem <<'X'\n{validator}X\nchef-client --once >/dev/null", host)
+        self.knife("node", "run_list", "set", host, "recipe[api],recipe[web]")
+
+    def ended(self):
+        """How many runs of the daemon have ended."""
+        return int(self.root("cat /root/daemon 2>/dev/null | wc -l"))
+
+    def journal(self):
+        return journal.read(max((self.lab.folder / "state/runs").iterdir()) / "journal.jsonl")
 
     def look(self):
         return chef.look(self.shell, self.site, self.host)
@@ -81,7 +108,7 @@ class Site:
     def converge(self, api, web, restart=()):
         self.count += 1
         run = f"server.{self.count}"
-        done = chef.start(self.shell, self.site, self.host, run, Release((("api", api), ("web", web))), restart)
+        done = chef.start(self.shell, self.plain, self.host, run, Release((("api", api), ("web", web))), restart)
         assert done.outcome == "ok", done.detail
         until = time.monotonic() + LIMIT
         while time.monotonic() < until:
@@ -110,11 +137,8 @@ def site(make_lab, tmp_path_factory):
         one.serve()
         try:
             one.knife("cookbook", "upload", "--all")
-            validator = (folder / "chef-validator.pem").read_text()
-            one.root("mkdir -p /etc/bgdeploy && touch /etc/bgdeploy/server-only; umask 077; "
-                     f"cat > /etc/chef/client.rb <<'X'\n{CLIENT_RB}X\ncat > /etc/chef/validation.pem <<'X'\n{validator}X\n"
-                     "chef-client --once >/dev/null")
-            one.knife("node", "run_list", "set", "green-1", "recipe[api],recipe[web]")
+            for host in ("green-1", "blue-1"):
+                one.register(host)
             yield one
         finally:
             one.stop()
@@ -158,6 +182,67 @@ def test_an_attribute_of_a_higher_level_shows_in_what_runs_and_not_in_chefs_word
         site.knife("node", "environment", "set", "green-1", "_default")
     assert seen.job.state == "ok" and seen.packages == {"api": NEW, "web": OLD} and site.answers(8080) == OLD
     assert seen.report["versions"] == {"api": NEW, "web": OLD} and seen.report["outranked"] == {"web": "env_override"}
+
+
+def test_other_runs_wait_while_a_host_is_out_and_go_on_by_themselves_where_nobody_comes_back(site):
+    short = replace(site.site, chef=replace(site.site.chef, reserve=20.0))
+    site.converge(OLD, OLD)
+    assert chef.release(site.shell, site.site, site.host).evidence["released"] is False
+    done = chef.start(site.shell, short, site.host, "abandoned", Release((("api", NEW), ("web", NEW))))
+    assert done.outcome == "ok" and "other Chef runs there wait" in done.detail
+    began = time.monotonic()
+    site.root("chef-client --once >/root/plain.log 2>&1")           # a person's: waits, then runs
+    assert time.monotonic() - began > 5
+    seen = site.look()
+    assert seen.reserved is None and seen.job.state == "ok" and seen.packages == {"api": NEW, "web": NEW}
+    assert "will wait for it to finish" in site.root("cat /root/plain.log")
+    assert site.root("systemctl list-units --no-legend 'bgdeploy-*' | wc -l").strip() == "0"
+
+
+def test_a_daemon_is_held_off_from_a_converge_until_the_host_serves_also_past_a_killed_driver(site):
+    assert site.lab.invoke("rollout", "--version", "1.0.0", limit=600).returncode == 0
+    assert [e["hosts"] for e in site.journal() if e["kind"] == "released"] == [["green-1"], ["blue-1"]]
+    site.root(f"cat > /etc/systemd/system/chef-client.service <<'X'\n{DAEMON}X\n"
+              "systemctl daemon-reload; systemctl enable -q --now chef-client")
+    before = site.root("systemctl is-enabled chef-client; systemctl show -P InvocationID chef-client")
+    site.eventually(lambda: site.ended() > 0)
+    driver = subprocess.Popen([sys.executable, "-m", "invoke", "deploy", "--env", site.lab.name, "--stack", "green", "--version",
+                               "2.0.0"], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              env={**os.environ, "BGDEPLOY_STATE": str(site.lab.folder / "state")})
+    site.eventually(lambda: (site.look().reserved or {}).get("held") is True, LIMIT)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(10)
+    ran = site.ended()
+    site.eventually(lambda: site.look().job.state == "ok", LIMIT)
+    checked = site.lab.invoke("check").stdout
+    assert "other Chef runs wait there for run" in checked
+    time.sleep(5)                                                   # longer than the daemon waits between two runs
+    assert site.ended() == ran and site.look().packages == {"api": NEW, "web": NEW}
+    done = site.lab.invoke("resume", limit=600)
+    assert done.returncode == 0, done.stdout
+    assert "other Chef runs go on again on green-1" in done.stdout
+    serving = site.look().services
+    site.eventually(lambda: site.ended() > ran + 1)                 # the one that waited, and another one
+    assert site.root("systemctl is-enabled chef-client; systemctl show -P InvocationID chef-client") == before
+    site.root("systemctl disable -q --now chef-client")
+    site.eventually(lambda: site.look().job.kind == "chef")
+    assert site.look().services == serving and site.answers(8080) == NEW and site.look().reserved is None
+
+
+def test_a_deployment_that_somebody_higher_outranks_stops_and_names_the_level_and_the_attribute(site):
+    (site.folder / "held.json").write_text(json.dumps(
+        {"name": "held", "override_attributes": {"bgdeploy": {"versions": {"web": NEW}}}}))
+    site.knife("environment", "from", "file", str(site.folder / "held.json"))
+    site.knife("node", "environment", "set", "green-1", "held")
+    try:
+        done = site.lab.invoke("deploy", "--stack", "green", "--version", "1.0.0", "--older", limit=600)
+    finally:
+        site.knife("node", "environment", "set", "green-1", "_default")
+    assert done.returncode == 4, done.stdout
+    assert "node['bgdeploy']['versions']['web'] is set by env_override, which outranks a deployment's" in done.stdout
+    assert site.look().reserved["held"] is True                     # the run is open: resume, or its time, ends that
+    assert site.lab.invoke("resume", limit=600).returncode == 0
+    assert site.answers(8080) == OLD and site.look().reserved is None
 
 
 def test_cookbooks_and_recipes_by_ssh_are_refused_on_such_a_host(site):
