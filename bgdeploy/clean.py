@@ -74,7 +74,8 @@ _PEM = re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)"
                   r".*?(-----END [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|\Z)", re.S)
 
 _HINT = re.compile(r"(?i)pass|secret|token|credential|cookie|key|pwd|pw|://"
-                   r"|auth|bearer|basic|kennwort|identified|curl|mysql|mariadb|AKIA|ASIA|gh[oprsu]_|glpat|xox|_live_|eyJ|\$\w{1,2}\$")
+                   r"|auth|bearer|basic|kennwort|identified|curl|mysql|mariadb"
+                   r"|AKIA|ASIA|gh[oprsu]_|glpat|xox|_live_|eyJ|\$\w{1,2}\$")
 
 _ROOM = 40                  # what "... 123456789012 bytes cut ..." needs
 _EARLIER = re.compile(r"\.\.\. (\d{1,15}) bytes cut \.\.\.\s?")
