@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from bgdeploy.errors import NoAnswer, Refused
 
-MOST = 64 << 20         # bytes of one converge that are fetched; the rest stays on the host
+MOST = 64 << 20         # bytes of one converge that are fetched, of its beginning and its end; the rest stays on the host
 AT_ONCE = 8
 
 
@@ -16,7 +16,7 @@ class ChefLogs:
     :param folder: of the run; files become hosts/NAME/chef.log, chef.2.log for a second converge ..., mode 0600.
     :param events: what the journal holds already: a resumed run has hosts that are due.
     :param look: name -> model.Job, the newest on that host, or None.
-    :param output: (name, job's run, offset) -> (bytes, next offset).
+    :param output: (name, job's run, offset) -> (bytes, next offset, size of it all).
     :param say: gets a sentence where something could not be fetched.
     :param stopped: () -> the run was interrupted: begin nothing more.
     """
@@ -64,15 +64,16 @@ class ChefLogs:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         path = os.path.join(folder, f"chef{run[len(self.run):]}.log")
         with open(os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            offset, piece = 0, b"-"
+            offset, piece, skipped = 0, b"-", False
             while piece:
                 if self.stopped():
                     return False
-                if offset >= MOST:
-                    self.say(f"{name}: the first {offset >> 20} MB of Chef's output were fetched; the rest stays on the host")
-                    break
-                piece, offset = self.output(name, run, offset)
+                piece, offset, size = self.output(name, run, offset)
                 file.write(piece)
+                if offset >= MOST // 2 and size - offset > MOST // 2 and not skipped:   # why it failed stands at its end
+                    skipped, gone, offset = True, size - offset - MOST // 2, size - MOST // 2
+                    file.write(f"\n... {gone} bytes are left out here; they are on the host ...\n".encode())
+                    self.say(f"{name}: {gone >> 20} MB in the middle of Chef's output were left on the host")
         os.replace(path + ".part", path)
         return True
 

@@ -34,7 +34,7 @@ class Hosts:
 
     def output(self, name, run, offset):
         piece = self.hosts[name][1][offset:offset + 10]
-        return piece, offset + len(piece)
+        return piece, offset + len(piece), len(self.hosts[name][1])
 
     def kept(self):
         files = [file for file in self.folder.rglob("*") if file.is_file()]
@@ -117,12 +117,22 @@ def test_an_interruption_in_mid_fetch_leaves_no_file_that_looks_whole(tmp_path):
     assert set(hosts.kept()) <= {"a/chef.log.part"} and tell.due == {"a"}
 
 
-def test_a_flood_is_cut_and_that_is_said(tmp_path, monkeypatch):
+def test_of_a_flood_the_middle_is_left_out_and_that_is_said_and_its_end_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(chef_logs, "MOST", 50)
-    hosts = Hosts(tmp_path, a=(job(), b"x" * 1000), b=(None, b""))
+    hosts = Hosts(tmp_path, a=(job(), b"b" * 30 + b"x" * 1000 + b"e" * 24 + b"!"), b=(None, b""))
     tell = hosts.logs()
     tell({**DOING, "hosts": ["a"]}), tell(WAITED)
-    assert len(hosts.kept()["a/chef.log"]) == 50 and "stays on the host" in hosts.said[0]
+    kept = hosts.kept()["a/chef.log"]
+    assert kept.startswith(b"b" * 30 + b"\n... 1000 bytes are left out here") and kept.endswith(b"...\n" + b"e" * 24 + b"!")
+    assert hosts.said == ["a: 0 MB in the middle of Chef's output were left on the host"]
+
+
+def test_an_output_as_long_as_allowed_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(chef_logs, "MOST", 50)
+    hosts = Hosts(tmp_path, a=(job(), b"0123456789" * 5), b=(None, b""))
+    tell = hosts.logs()
+    tell({**DOING, "hosts": ["a"]}), tell(WAITED)
+    assert hosts.kept()["a/chef.log"] == b"0123456789" * 5 and hosts.said == []
 
 
 @pytest.mark.parametrize("event", [{"kind": "looked"}, {"kind": "doing", "step": "standby", "hosts": ["a"]},

@@ -337,6 +337,15 @@ class TestStart:
         left = sorted(os.listdir(at(files.RUNS)))
         assert len(left) == runs.KEPT_RUNS + 1 and "old00" not in left and "r1" in left
 
+    def test_runs_that_printed_very_much_are_not_kept_for_long(self, at, monkeypatch):
+        self.ready(at, monkeypatch)
+        monkeypatch.setattr(runs, "KEPT_BYTES", 100)
+        for number in range(3):
+            folder = run_folder(at, f"old{number}", exit="success exited 0", out="x" * 80)
+            os.utime(folder, (1000 + number, 1000 + number))
+        runs.start(at, self.asked(), lambda run: True)
+        assert sorted(os.listdir(at(files.RUNS))) == ["old2", "r1"]
+
 
 class TestWhyRun:
     ASKED = ["why-run", "--limit", "60", "--recipes", "web", "--versions", "web=2.0.0-1", "--cookbooks", "3f2a9c01"]

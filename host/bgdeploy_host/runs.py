@@ -10,6 +10,7 @@ from bgdeploy_host import client, files, outcome
 
 LIBRARY = "/usr/lib/bgdeploy-host"
 KEPT_RUNS, KEPT_COOKBOOKS = 20, 5
+KEPT_BYTES = 512 << 20          # of outputs of runs before: one that floods must not fill the disk
 TAIL = 4000
 STOP_PATIENCE = 12.0            # SIGINT ended a run after 3 s when tried (Chef 18)
 BOOTTIME = 7                    # CLOCK_BOOTTIME; Python 3.6 has no name for it
@@ -205,8 +206,11 @@ def _prune(at):
     for kind, kept in ((files.RUNS, KEPT_RUNS), (files.COOKBOOKS, KEPT_COOKBOOKS)):
         where = files.folder(at(kind))
         by_age = sorted(os.scandir(where), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime, reverse=True)
-        for entry in by_age[kept:]:
-            shutil.rmtree(entry.path, ignore_errors=True)
+        room = KEPT_BYTES
+        for number, entry in enumerate(by_age):
+            room -= _size(entry.path + "/out")
+            if number >= kept or (number and room < 0):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _size(path):

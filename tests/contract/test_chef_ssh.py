@@ -121,9 +121,9 @@ def test_output_is_read_piece_by_piece_from_an_offset(world):
     (folder / "out").write_bytes(content)
     pieces, offset = [], 0
     for _ in range(5):
-        piece, offset = chef.output(world.real().shell, world.site, world.host, "r1", offset, cap=1000)
+        piece, offset, size = chef.output(world.real().shell, world.site, world.host, "r1", offset, cap=1000)
         pieces.append(piece)
-    assert b"".join(pieces) == content and pieces[-1] == b"" and offset == len(content)
+    assert b"".join(pieces) == content and pieces[-1] == b"" and offset == size == len(content)
     with pytest.raises(errors.Refused, match="no run r2"):
         chef.output(world.shell, world.site, world.host, "r2")
 

@@ -291,5 +291,5 @@ def test_secrets_of_the_configuration_are_in_no_output(installed):
     """Chef prints differences of files, and all properties of a resource that failed."""
     run = installed.start("9.9.9-1", OLD)
     installed.end(run)
-    piece, _ = chef.output(installed.shell, installed.site, installed.host, run)
+    piece, _, _ = chef.output(installed.shell, installed.site, installed.host, run)
     assert b"dnf_package[api]" in piece and b"mongodb://" not in piece
