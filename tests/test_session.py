@@ -11,6 +11,7 @@ from bgdeploy.errors import Refused
 from bgdeploy.goals import Asked
 from bgdeploy.journal import Journal, read
 from bgdeploy.memory import fold
+from bgdeploy.model import Goal
 from tests.scenes import ONE, TWO, back, by_hand, deploy, did, host, job, rollout, steady
 from tests.test_records import OUT, ended, run
 
@@ -56,6 +57,14 @@ class TestTakingAPlace:
     def test_what_joins_a_run_or_stands_beside_it_ends_none(self, session, task):
         sessions.superseding(session, Asked(task, "green"), self.OPEN)({"kind": "doing"})
         assert kept(session, "r1") == []
+
+    def test_a_migration_typed_again_takes_the_place_of_one_that_failed_and_of_nothing_else(self, session):
+        """The one that failed would have stayed open for ever: `status` went on naming it."""
+        failed = ({"kind": "doing", "step": "migrate", "hosts": []}, ended("failed", steady()))
+        alone = run(*failed, goal=Goal(migrate="m", kind="migrate"))
+        tell = sessions.superseding(session, Asked("migrate"), [("m1", alone), *self.OPEN])
+        tell({"kind": "doing", "step": "migrate"})
+        assert kept(session, "m1")[-1]["outcome"] == "superseded" and kept(session, "r1") == []
 
     def test_a_run_that_leaves_a_stack_out_of_live_is_not_passed_by(self):
         with pytest.raises(Refused, match="run r1 is open and has green out of LIVE") as refused:
