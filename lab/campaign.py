@@ -71,8 +71,8 @@ def work(asked, chosen):
         lab.down(site, say=lambda text: None)
         bench = start(site)
         with bench:
-            began, number = time.monotonic(), 0
             measure(bench, todo, asked.worker % 2 == 1)
+            began = time.monotonic()
             for number, case in enumerate(todo, 1):
                 row = attempt(bench, case)
                 append(RESULTS, row)

@@ -86,6 +86,8 @@ def trial(bench, case, known):
     host = bench.stacks[stack][0]
     target = {"deployed": host, "serving": bench.stacks[other][0]}.get(harm.target, harm.target)
     before = bench.versions()
+    if moment.task == "migrate":
+        bench.old_orders(ORDERS)
     forget(bench)
     since, commands, asides, notes = bench.now(), [], [], []
     words, wanted = command(bench, moment.task, stack, before)
@@ -94,8 +96,6 @@ def trial(bench, case, known):
             asides = [bench.load.aside(bench.components[0], node, "/slow?s=16", 60) for node in bench.nodes for _ in range(4)]
         else:
             commands.append(one(bench, name, "--stack", stack))
-    if moment.task == "migrate":
-        bench.old_orders(ORDERS)
     began = bench.now()
     follower, process = bench.follow(), bench.type(*words)
     broken = attend(bench, process, follower, moment, harm, target, host, case.held)
@@ -119,8 +119,6 @@ def trial(bench, case, known):
     done = bench.now()
     typed = commands[commands.index(first) + 1:] if harm.fault != "stop" else [c for c in commands if c is not first]
     close(bench, moment.task, stack, words, commands)
-    if moment.task == "migrate":
-        bench.old_orders(0)
     if any("rollback" in what for what, _ in commands):
         wanted = {h: v for h, v in wanted.items() if h not in bench.stacks[stack]}
     bench.settled(20)
@@ -132,6 +130,8 @@ def trial(bench, case, known):
     shown = {"stack": stack, "target": target, "command": " ".join(words), "code": code, "finished": [list(c) for c in typed],
              "requests": len(samples), "failed": sum(bool(s.what) for s in samples), "gap": gap_of(samples),
              "what": failures(samples), "seconds": round(done - began, 1), "notes": notes, "said": process.said()[-2000:]}
+    if moment.task == "migrate":
+        bench.old_orders(0)             # so that the older version may come back
     return evidence, shown
 
 
