@@ -179,6 +179,12 @@ def publish(c, component=None, version=None, iteration=None, description=None, e
     verbs_beside.publish(**typed(locals()))
 
 
+@verb(help={"component": "which", "keep": "how many of the newest stay in any case (default 5)", **ENV})
+def prune(c, component=None, keep=None, env=None, json=False):
+    """Take versions out of the repository that records and hosts prove unused."""
+    verbs_beside.prune(**typed(locals()))
+
+
 @verb(name="check", help=ENV)
 def inventory_check(c, env=None, json=False):
     """Say what is wrong with an inventory, all of it, or that it is right."""
@@ -234,7 +240,7 @@ def typed(words):
 
 
 ns = Collection(deploy, rollout, standby, drain, converge, sanity, live, migrate, plan, check, status, back, rollback, resume,
-                answer, hold, unhold, unlock, history, report, publish)
+                answer, hold, unhold, unlock, history, report, publish, prune)
 ns.add_collection(Collection("inventory", inventory_check))
 ns.add_collection(Collection("heartbeat", conform))
 ns.add_collection(Collection("lab", up, down, lab_status, load, break_, mend))

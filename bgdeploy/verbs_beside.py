@@ -2,10 +2,10 @@
 
 import os
 
-from bgdeploy import call, inventory, soundness
+from bgdeploy import call, inventory, pruning, soundness
 from bgdeploy.errors import BadInput, Refused
 from bgdeploy.outside import packages
-from bgdeploy.verbs import BASE, open_site, verb
+from bgdeploy.verbs import BASE, open_site, opened, verb
 
 PLACE = "the name of a host, node or service"
 RESERVED = ("site", "fault", "target", "say", "do", "running", "verb")      # what the lab calls its own words
@@ -22,6 +22,30 @@ def publish(console, component=None, version=None, iteration=None, description=N
     console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
     if json:
         console.document({"component": done.name, "version": done.full, "file": done.file, "new": done.new})
+    return 0
+
+
+@verb
+def prune(console, component=None, keep=None, env=None, json=False):
+    site = inventory.load(call.env(env, BASE), BASE)
+    name, most = call.component(component, site), call.whole(keep, "--keep", 1)
+    chosen = site.component(name)
+    if chosen is None:
+        raise BadInput(f"there is no component {name} in {site.file}")
+    site = open_site(env)
+    with opened(site, console) as session:
+        lease = session.store.take({"run": "prune", "task": "prune"}).keep()      # nobody may begin to want a version meanwhile
+        try:
+            needed, why = pruning.used(site, session.look(), [events for _, events in session.runs()], name)
+            if needed is None:
+                console.line(f"{name}: nothing is pruned: {why}")
+            gone = () if needed is None else packages.prune(site, chosen.package, needed, keep=most or 5, say=console.line)
+        finally:
+            lease.release()
+    if gone:
+        console.line(f"{name}: {', '.join(gone)} removed from the repository; kept because needed: {', '.join(sorted(needed))}")
+    if json:
+        console.document({"component": name, "removed": list(gone), "needed": sorted(needed or ()), "why": why})
     return 0
 
 

@@ -195,7 +195,8 @@ def send_cookbooks(shell, site, host, revision, tar_bytes, limit=120.0):
 def output(shell, site, host, run, offset=0, cap=OUTPUT_CAP, limit=30.0):
     """A piece of a run's output as it is.
 
-    :returns: (bytes, next offset, size of it all by now); b"" when there is no more yet. :raises NoAnswer, Refused: as Shell.sudo, or no such run.
+    :returns: (bytes, next offset, size of it all by now); b"" when there is no more yet.
+    :raises NoAnswer, Refused: as Shell.sudo, or no such run.
     """
     argv = ["output", "--run", run, "--from", str(int(offset)), "--cap", str(int(cap))]
     _, said = _ask(shell, site, host, argv, limit=limit, cap=2 * cap + 65536)
