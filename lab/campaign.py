@@ -68,7 +68,6 @@ def work(asked, chosen):
         return 0
     site = described(f"campaign-{asked.worker}")
     try:
-        lab.down(site, say=lambda text: None)
         bench = start(site)
         with bench:
             measure(bench, todo, asked.worker % 2 == 1)
@@ -78,7 +77,8 @@ def work(asked, chosen):
                 append(RESULTS, row)
                 print(line(row, number, len(todo), began, asked.worker), flush=True)
                 if not bench.whole():
-                    print(f"lab {asked.worker} is made anew", flush=True)
+                    print(f"lab {asked.worker} is made anew: {bench.trouble[-300:]}", flush=True)
+                    lab.down(site, say=lambda text: None)
                     return subprocess.call(worker(asked, asked.worker, asked.labs), cwd=benches.PROJECT)
         return 0
     except (errors.Trouble, RuntimeError) as trouble:
@@ -96,14 +96,22 @@ def described(name):
 
 
 def start(site):
-    """A fresh lab, both versions published, every stack live on the newer one."""
-    lab.up(site, say=lambda text: None)
-    lab.enter(site)
+    """A lab with both versions published: the one that a killed campaign left, or a fresh one."""
     place = benches.PROJECT / ".lab" / site.name
-    for left in ("state", "store"):
-        shutil.rmtree(place / left, ignore_errors=True)
+    try:
+        fresh = not lab.process(site)
+        lab.up(site, say=lambda text: None)
+    except errors.Refused:              # it is as an older campaign described it
+        lab.down(site, say=lambda text: None)
+        lab.up(site, say=lambda text: None)
+        fresh = True
+    if fresh:
+        for left in ("state", "store"):
+            shutil.rmtree(place / left, ignore_errors=True)
+    lab.enter(site)
     bench = benches.Bench(site, place / "state")
-    bench.publish()
+    if fresh:
+        bench.publish()
     return bench
 
 

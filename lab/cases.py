@@ -143,7 +143,8 @@ def matrix():
 def choose(cases, number, seed):
     """A varied subset: no fault, moment or finish comes again before the others have come, as far as that goes.
 
-    Migrations first: they need every host on the newer version, as a lab begins.
+    Migrations first: they need every host on the newer version, as a lab begins. Then what needs no Chef, in seconds: a campaign
+    that is cut short has most of its cases.
     """
     mixed = list(cases)
     random.Random(seed).shuffle(mixed)
@@ -154,7 +155,7 @@ def choose(cases, number, seed):
         chosen.append(case)
         for word in words(case):
             met[word] = met.get(word, 0) + 1
-    return sorted(chosen, key=lambda c: c.moment != "migrate")
+    return sorted(chosen, key=lambda c: (c.moment != "migrate", MOMENTS[c.moment].chef))
 
 
 def words(case):
