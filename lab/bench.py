@@ -156,14 +156,14 @@ class Bench:
     trouble = ""
 
     def whole(self):
-        """Everything mended, every stack live on the newest version: where cases begin. Returns whether that was reached."""
+        """Everything mended, every stack live and no run open: where cases begin. Returns whether that was reached."""
         self.mend()
         if self.look().instances and self.settled(20) and self.all_live() and not self.open_run(0):
             return True
-        for words in (("rollout", "--version", VERSIONS[-1], "--older"), ("resume",), ("rollout", "--version", VERSIONS[-1],
-                                                                                       "--older")):
+        again = "rollout", "--version", VERSIONS[-1], "--older", "--wait"
+        for words in ((("resume", "--wait"),) if self.open_run(0) else ()) + (again, again):
             code, self.trouble = self.typed(*words, limit=400)
-            if code in (0, 6) and self.settled(20) and self.all_live():
+            if code in (0, 6) and self.settled(20) and self.all_live() and not self.open_run(0):
                 return True
         return False
 

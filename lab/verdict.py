@@ -9,7 +9,7 @@ from bgdeploy import versions
 from bgdeploy.records import is_open
 from lab.load import longest_gap
 
-RESOLUTION = 1.0        # seconds: a shorter gap is what a busy machine makes of one slow answer, with or without a fault
+RESOLUTION = 2.0        # seconds: a shorter gap is what a busy machine makes of one slow answer, with or without a fault
 BEFORE = 3              # looks in a row before an act that must all show what it is blamed for: a driver looks and then acts
 AFTER = 6               # looks in a row that show an untested process live until it has "stayed" live
 GOOD = (0, 6)

@@ -137,9 +137,9 @@ def test_the_driver_adds_no_failed_request_beyond_the_spread_of_the_baseline():
 
 
 def test_the_driver_adds_no_longer_gap_beyond_the_spread_of_the_baseline():
-    assert BASE.longest == 2.5
-    assert laws(evidence(samples=samples(50, gap=2.2), baseline=BASE)) == set()
-    assert laws(evidence(samples=samples(50, gap=2.7), baseline=BASE)) == {"availability"}
+    assert BASE.longest == 3.5
+    assert laws(evidence(samples=samples(50, gap=3.2), baseline=BASE)) == set()
+    assert laws(evidence(samples=samples(50, gap=3.7), baseline=BASE)) == {"availability"}
 
 
 def test_a_gap_is_counted_for_each_component_and_up_to_the_edges():
