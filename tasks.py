@@ -192,8 +192,12 @@ def inventory_check(c, env=None, json=False):
 
 
 @verb(help={"url": "http://HOST:PORT/heartbeat", "token_file": "file with the flip token",
-            "restart": "command that restarts the app", **ENV})
-def conform(c, url=None, token_file=None, restart=None, env=None, json=False):
+            "restart": "command that restarts the app", "slow": "a path of the app that takes seconds",
+            "serving": "flip it although a balancer looks at it", "level": "basic (usual) or full: what must be kept",
+            "ca_file": "authority of its certificate, for https", "host_header": "Host that it wants, and the certificate's name",
+            **ENV})
+def conform(c, url=None, token_file=None, restart=None, slow=None, serving=False, level=None, ca_file=None, host_header=None,
+            env=None, json=False):
     """Try the heartbeat contract on a running instance."""
     verbs_beside.conform(**typed(locals()))
 

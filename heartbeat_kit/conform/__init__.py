@@ -15,7 +15,7 @@ Report = namedtuple("Report", "level rows unproved")
 Report.__doc__ = """level: "full", "basic" or "none"; rows: verdict.Row; unproved: how many of that level are not provable."""
 
 
-def conform(url, token_file=None, restart=None, slow=None, serving=False, timeout=5.0, ca_file=None):
+def conform(url, token_file=None, restart=None, slow=None, serving=False, timeout=5.0, ca_file=None, host=None):
     """Try the contract on one instance.
 
     :param url: http(s)://HOST[:PORT][/PATH]; the path is /heartbeat unless given.
@@ -24,10 +24,13 @@ def conform(url, token_file=None, restart=None, slow=None, serving=False, timeou
     :param slow: a path of the application whose answer takes seconds; None: requests in flight are not provable.
     :param serving: flip it although balancers look at it.
     :param timeout: seconds for each answer.
+    :param ca_file: for https with a private CA. :param host: the Host header that it wants, and its certificate's name.
     :returns: Report. An instance that does not answer gives a row that says so. The word is left as it was found.
-    :raises ValueError: a sentence about the URL, the token file or the CA file; nothing was asked.
+    :raises ValueError: a sentence about what of these is wrong; nothing was asked.
     """
-    probe, rows = Probe(url, _token(token_file), timeout, ca_file), []
+    if slow is not None and not slow.startswith("/"):
+        raise ValueError("the path %r does not begin with /: write one of the application's, such as /slow" % slow)
+    probe, rows = Probe(url, _token(token_file), timeout, ca_file, host), []
     try:
         rows += reading.rows(probe)
         if rows[0].outcome == PASS:

@@ -16,12 +16,14 @@ def main(arguments):
     parser.add_argument("--token-file")
     parser.add_argument("--restart", metavar="CMD")
     parser.add_argument("--slow", metavar="PATH")
-    parser.add_argument("--ca-file")
+    parser.add_argument("--ca-file", help="authority of its certificate, for https")
+    parser.add_argument("--host-header", metavar="NAME", help="the Host that it wants, and its certificate's name")
     parser.add_argument("--serving", action="store_true")
     parser.add_argument("--level", choices=(BASIC, FULL), default=BASIC)
     given = parser.parse_args(arguments)
     try:
-        report = conform(given.url, given.token_file, given.restart, given.slow, given.serving, ca_file=given.ca_file)
+        report = conform(given.url, given.token_file, given.restart, given.slow, given.serving, ca_file=given.ca_file,
+                         host=given.host_header)
     except ValueError as error:
         parser.error(str(error))
     print(table(report))

@@ -1,6 +1,7 @@
 """Asks a running instance, in the way balancers and drivers do, and says plainly what came back. No judgement here."""
 
 import http.client
+import re
 import ssl
 import threading
 import time
@@ -18,11 +19,14 @@ class Probe:
 
     :param url: http(s)://HOST[:PORT]/PATH of the heartbeat.
     :param ca_file: for https with a private CA.
-    :raises ValueError: no such URL.
+    :param host: the Host header that it wants, and the name in its certificate; None: any will do.
+    :raises ValueError: no such URL, host or CA file.
     """
 
-    def __init__(self, url, token=None, timeout=5.0, ca_file=None):
-        self.place = urlsplit(url)
+    def __init__(self, url, token=None, timeout=5.0, ca_file=None, host=None):
+        self.place, self.host = urlsplit(url), host
+        if host is not None and not re.match(r"[A-Za-z0-9._-]+(:[0-9]+)?\Z|\[[0-9a-fA-F:.]+\](:[0-9]+)?\Z", host):
+            raise ValueError("%r is no Host header: write a name such as shop.example" % host)
         if self.place.scheme not in ("http", "https") or not self.place.hostname:
             raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
         self.path, self.token, self.timeout = self.place.path or "/heartbeat", token, timeout
@@ -34,15 +38,16 @@ class Probe:
         except OSError as error:
             raise ValueError("the CA file %s cannot be read: %s" % (ca_file, error))
 
-    def get(self, path=None, method="GET", host="heartbeat", old=False, **headers):
-        """:param host: the Host header, None for none. :param old: speak HTTP/1.0. :raises OSError, http.client.HTTPException:"""
+    def get(self, path=None, method="GET", host="", old=False, **headers):
+        """:param host: the Host header if not the usual one, None for none. :param old: speak HTTP/1.0.
+        :raises OSError, http.client.HTTPException:"""
         return self._ask(method, path or self.path, None, host, old, headers)
 
     def put(self, word, token=True, **headers):
         """:param token: True for the right one, None for none, else what to send instead."""
         if token:
             headers["Authorization"] = "Bearer %s" % (self.token if token is True else token)
-        return self._ask("PUT", self.path, word.encode(), "heartbeat", False, headers)
+        return self._ask("PUT", self.path, word.encode(), "", False, headers)
 
     def words(self, count):
         """The trimmed answers of `count` requests over connections of their own, in the order they came."""
@@ -65,9 +70,12 @@ class Probe:
         return results
 
     def _ask(self, method, path, body, host, old, headers):
-        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        more = {"context": self.tls} if self.tls else {}
-        connection = kind(self.place.hostname, self.place.port, timeout=self.timeout, **more)
+        host = self.host or "heartbeat" if host == "" else host
+        if self.tls:
+            name = re.sub(r":[0-9]+\Z", "", self.host).strip("[]") if self.host else self.place.hostname
+            connection = _Secure(self.place.hostname, self.place.port or 443, self.tls, name, self.timeout)
+        else:
+            connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=self.timeout)
         if old:
             connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"
         began = time.monotonic()
@@ -85,3 +93,15 @@ class Probe:
             return Seen(answer.status, given, content, time.monotonic() - began)
         finally:
             connection.close()
+
+
+class _Secure(http.client.HTTPConnection):
+    """HTTPS whose certificate has to bear another name than the one that is connected to."""
+
+    def __init__(self, address, port, context, name, timeout):
+        super().__init__(address, port, timeout=timeout)
+        self._context, self._name = context, name
+
+    def connect(self):
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)

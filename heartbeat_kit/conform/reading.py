@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 
 from .verdict import row, said, shown
 
@@ -16,6 +17,9 @@ def rows(probe):
     """All rows, the first of which says whether it answers at all."""
     try:
         seen = probe.get()
+    except ssl.SSLCertVerificationError as error:
+        return [row("answers", False, "its certificate does not fit: %s" % error.verify_message,
+                    "--ca-file: the authority that signed it; --host-header: the name that it bears")]
     except (OSError, http.client.HTTPException) as error:
         return [row("answers", False, "no answer: %s" % (error or type(error).__name__))]
     return [row("answers", True, "%d in %.0f ms" % (seen.status, 1000 * seen.seconds)), *_word(seen), *_headers(seen),
@@ -58,12 +62,14 @@ def _other_ways(probe, seen):
     yield row("HEAD", head == seen.status, str(head))
     hosts = (probe.place.netloc, "heartbeat")           # balancers send an address or a word of theirs
     refused = [host for host in hosts if probe.get(host=host).status != seen.status]
-    yield row("any Host", not refused, "refused: %s" % ", ".join(refused) if refused else ", ".join(hosts))
+    told = " (%s is wanted: balancer and inventory have to name it)" % probe.host if probe.host and refused else ""
+    said_no = "refused: %s%s" % (", ".join(refused), told)
+    yield row("any Host", bool(told) or not refused, said_no if refused else ", ".join(hosts))
     try:
         old = probe.get(host=None, old=True).status     # what HAProxy's plain `option httpchk` sends
     except (OSError, http.client.HTTPException) as error:
         old = "no answer: %s" % error
-    yield row("HTTP/1.0", old == seen.status, str(old))
+    yield row("HTTP/1.0", bool(told) or old == seen.status, str(old))
 
 
 def _many(probe):

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from heartbeat_kit.conform import conform, document, missed, reading, table
+from tests.authority import authority  # noqa: F401  (a fixture)
 from tests.contract.test_kit_servers import command
+from tests.haproxies import App
 from tests.serving import ROOT, Process, ask, free_port, listening
 
 APPS = ROOT + "/tests/apps/"
@@ -34,8 +36,8 @@ def kept(argv, folder, port, settings=None):
     return served, "%srestart.sh %s" % (APPS, pidfile)
 
 
-def tried(port, folder, restart=None, slow=None, **more):
-    return conform("http://127.0.0.1:%d/heartbeat" % port, str(folder / "token"), restart, slow, **more)
+def tried(port, folder, restart=None, slow=None, url=None, **more):
+    return conform(url or "http://127.0.0.1:%d/heartbeat" % port, str(folder / "token"), restart, slow, **more)
 
 
 def outcomes(report):
@@ -107,6 +109,35 @@ def test_an_instance_that_a_balancer_looks_at_is_not_flipped_unless_told(tmp_pat
         served.stop()
 
 
+@pytest.fixture
+def behind_tls(tmp_path, authority):  # noqa: F811
+    """The kit behind TLS on 127.0.0.1, for the name shop.lab alone: another Host gets 403. Its port."""
+    app = App("green-1", tmp_path, "127.0.0.1", 0, [], component="shop")
+    inner = app.server.get_app()
+
+    def strict(environ, start_response):
+        if environ.get("HTTP_HOST") != "shop.lab":
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"no such shop\n"]
+        return inner(environ, start_response)
+    app.server.set_app(strict)
+    app.server.socket = authority.server.wrap_socket(app.server.socket, server_side=True, do_handshake_on_connect=False)
+    yield app.server.server_port
+    app.stop()
+
+
+def test_an_instance_behind_tls_with_a_name_of_its_own_is_tried_by_address(behind_tls, authority, tmp_path):  # noqa: F811
+    url = "https://127.0.0.1:%d/heartbeat" % behind_tls
+    report = tried(behind_tls, tmp_path, url=url, ca_file=authority.file, host="shop.lab")
+    assert report.level == "full", table(report)
+    assert "shop.lab is wanted" in next(row for row in report.rows if row.check == "any Host").detail
+    nameless = conform(url, ca_file=authority.file)
+    assert nameless.level == "none" and "no such shop" in nameless.rows[1].detail
+    for more in ({"host": "shop.lab"}, {"ca_file": authority.file, "host": "other.lab"}):
+        row = conform(url, **more).rows[0]
+        assert row.outcome == "miss" and "certificate" in row.detail and "--ca-file" in row.cure
+
+
 WRONG = {
     "json": "the word", "capitals": "the word", "not live": "the word", "bom": "the word", "redirect": "the word",
     "503 live": "the word", "html": "plain text", "short": "length", "gzip": "not compressed", "cached": "not cached",
@@ -162,7 +193,8 @@ class TestCommandLine:
         [], ["--url", "ftp://x/heartbeat"], ["--url", "heartbeat"], ["--url", "http://h:x/"],
         ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"],
         ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"],
-        ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"]])
+        ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"],
+        ["--url", "http://127.0.0.1:1/", "--host-header", "a b"], ["--url", "http://127.0.0.1:1/", "--slow", "slow"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
