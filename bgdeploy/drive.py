@@ -10,7 +10,7 @@ from typing import Callable
 from bgdeploy.decide import decide
 from bgdeploy.errors import NoAnswer
 from bgdeploy.memory import fold, remember
-from bgdeploy.model import Ask, Do, Done, Stop, Wait
+from bgdeploy.model import LIVE, Ask, Do, Done, Stop, Wait
 from bgdeploy.prove import drained, known, serves, shortfall, working
 
 HOOK_EVERY = 10.0       # seconds between two calls of during-soak
@@ -139,11 +139,14 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     step = both
     if interrupt.wanted:
         return None
+    if step.step == "converge":
+        quiet_already(write, noted(memory, again, policy), policy, again, step)
     started = {name: again.host(name).started for name in step.hosts}
     release = step.release.id if step.release else None
     attempt = 1 + max([max(memory.converges.get(h, 0), number(again.host(h).job, memory.run)) for h in step.hosts], default=0)
     write("doing", step=step.step, stack=step.stack, hosts=list(step.hosts), release=release, why=step.why, started=started,
-          served=[name for name in step.hosts if serves(again.host(name))], rescue=step.rescue)
+          served=[name for name in step.hosts if serves(again.host(name))], rescue=step.rescue,
+          live={name: [c.name for c in again.host(name).components if c.heartbeat == LIVE] for name in step.hosts})
     gone = ports.lost()
     if gone:
         return Stop(gone, "invoke status")
@@ -156,6 +159,21 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     if complaint:
         write("warned", key="hook", text=f"hook after-{step.step}: {complaint}")
     return None
+
+
+def quiet_already(write, memory, policy, seen, step):
+    """A drain that nobody had to wait for has an end and a witness too: what was quiet while the balancers let go."""
+    taken = [h for h in seen.stack(step.stack) if h.name in memory.taken and h.name not in memory.drains and known(h)]
+    asked = {h.name: drained(h, memory, policy, seen.at) for h in taken}
+    ends = {name: asked[name] for name in asked if asked[name]}
+    if ends:
+        write("waited", wait="drain", stack=step.stack, hosts=list(ends), seconds=0.0, outcome=worst(ends.values()), passed=True,
+              outcomes=ends, counted_by={name: seen.host(name).counted_by for name in ends})
+
+
+def worst(ends):
+    """The outcome of several drains in one word: the first that is not "drained"."""
+    return next((end for end in ends if end != "drained"), "drained")
 
 
 def hooked(write, ports, name, step, outcome=None):
@@ -206,8 +224,7 @@ def over(goal, policy, memory, waiting, step, seen):
         ends = {h.name: drained(h, memory, policy, seen.at) for h in map(seen.host, waiting.hosts) if known(h)}
         fields["outcomes"] = ends = {name: end for name, end in ends.items() if end}
         fields["counted_by"] = {name: seen.host(name).counted_by for name in ends}
-        worst = next((end for end in ends.values() if end != "drained"), "drained")
-        fields["outcome"] = worst if len(fields["outcomes"]) == len(waiting.hosts) else "stopped"
+        fields["outcome"] = worst(ends.values()) if len(ends) == len(waiting.hosts) else "stopped"
     return fields
 
 

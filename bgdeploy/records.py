@@ -144,32 +144,47 @@ def left_out(runs):
 def restarts(runs):
     """{(component, word): (host, run)}: a new process was seen to say this word though nobody had told it to.
 
-    `live`: it was in standby before, or parked or not there at all, so this application comes up live. `standby`: it was live,
-    so it loses its word. What a person did by hand in between looks alike, so this is for people and no rule relies on it.
+    `live`: it was in standby before, or parked, or not there at all: this application comes up live. `standby`: it was live: it
+    loses its word. A later restart that kept the word takes that back. What a person did by hand in between looks alike, so
+    this is for people, and no rule relies on it.
 
-    :param runs: lists of events, one a run; the newest sighting counts.
+    :param runs: lists of events, one a run, oldest run first.
     """
-    found = {}
+    found, known, told = {}, {}, {}
     for events in runs:
-        run, known, told = (last(events[:1], "began") or {}).get("run"), {}, {}
+        run = (last(events[:1], "began") or {}).get("run")
         for e in events:
             if e.get("kind") == "doing" and e.get("step") in TELLS:
                 for host in e.get("hosts") or ():
                     told.setdefault(host, set()).add(TELLS[e["step"]])
+                if e.get("rescue") and e["step"] == STANDBY:        # only what came up live after Chef is taken out so
+                    found.update({(name, LIVE): (host, run) for host, live in (e.get("live") or {}).items() for name in live})
             for h in (seen_of(e.get("seen")) or NOBODY).hosts:
                 for c in h.components:
-                    word, started = known.get((h.name, c.name), (None, None))
+                    was, (word, started) = known.get((h.name, c.name), (None, None)), process_of(c)
                     if c.heartbeat == DOWN:
                         parked = not c.installed or STANDBY in told.get(h.name, ())
-                        known[h.name, c.name] = (STANDBY if parked else word), started
-                    elif c.heartbeat and c.started:
-                        untold = c.heartbeat not in told.get(h.name, ())
-                        if untold and c.started != started and word in (LIVE, STANDBY) and word != c.heartbeat:
-                            found[c.name, c.heartbeat] = h.name, run
-                        known[h.name, c.name] = c.heartbeat, c.started
+                        known[h.name, c.name] = STANDBY if parked else was[0], was[1]
+                    elif word:
+                        if was[0] and was[1] != started:
+                            restarted(found, c.name, was[0], word, told.get(h.name, ()), (h.name, run))
+                        known[h.name, c.name] = word, started
                 if all(c.heartbeat in (LIVE, STANDBY) for c in h.components):
                     told.pop(h.name, None)
     return found
+
+
+def process_of(c):
+    """(word, start id) of a component, (None, None) unless both are known."""
+    return (c.heartbeat, c.started) if c.heartbeat in (LIVE, STANDBY) and c.started else (None, None)
+
+
+def restarted(found, name, before, after, told, where):
+    """One restart more: the word before and after it, and what was told meanwhile."""
+    if after != before and after not in told:
+        found[name, after] = where
+    elif after == before and not told:
+        found.pop((name, LIVE if after == STANDBY else STANDBY), None)
 
 
 def before(history, current, bad=()):

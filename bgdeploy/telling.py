@@ -165,7 +165,8 @@ def _waited(e):
     word = outcome if what == "drain" and outcome != "stopped" else word
     by = {host: text(who) for host, who in mapping(e.get("counted_by")).items() if text(who)}
     alike = "".join(set(by.values())) if len(set(by.values())) < 2 else "; ".join(f"{host}: {who}" for host, who in by.items())
-    return f"{_where(e)}{word} after {seconds(number(e.get('seconds')))}" + (f" (counted by {alike})" if by else "")
+    after = "already" if what == "drain" and not number(e.get("seconds")) else f"after {seconds(number(e.get('seconds')))}"
+    return f"{_where(e)}{word} {after}" + (f" (counted by {alike})" if by else "")
 
 
 def _doing(e):

@@ -278,6 +278,14 @@ class TestWaits:
         _, book, _ = run(by_hand("drain"), counted, events=[TAKEN])
         assert book.last("waited")["counted_by"] == {"green-1": "kit", "green-2": "api by balancer, web by nothing"}
 
+    def test_what_was_quiet_before_anybody_had_to_wait_has_an_end_and_a_witness_too(self):
+        quiet = steady(*(host(name, "standby", counted_by="kit") for name in ("green-1", "green-2")))
+        slow = steady(*(host(name, "standby", counted_by="kit", live_pool="moving") for name in ("green-1", "green-2")))
+        _, book, _ = run(deploy(), slow, slow, *[quiet] * 4, steady(dark("green-1")), events=[TAKEN], policy=ENDLESS)
+        drains = [e for e in book.events if e["kind"] == "waited" and e["wait"] == "drain"]
+        assert [(e["outcomes"], e["counted_by"], e["seconds"]) for e in drains] == [
+            ({"green-1": "drained", "green-2": "drained"}, {"green-1": "kit", "green-2": "kit"}, 0.0)]
+
     def test_a_drain_that_another_question_interrupts_has_not_ended(self):
         full = steady(host("green-1", "standby", sessions=2), OUT.host("green-2"))
         lost = steady(dark("green-1"), OUT.host("green-2"))

@@ -180,28 +180,25 @@ class TestBefore:
 
 
 class TestRestarts:
-    """host(..., started=) is another process; `doing` says what a run told it."""
+    """host(..., started=) is another process; a step's name is what a run told green-1."""
+
+    S1, L1, S2, L2 = (steady(host("green-1", word, started=start)) for start in ("s1", "s2") for word in ("standby", "live"))
+    GONE, BARE = steady(host("green-1", "down", "1")), steady(host("green-1", "down", ""))
 
     @pytest.mark.parametrize("events, found", [
-        ([steady(host("green-1", "standby")), steady(host("green-1", "live", started="s2"))], {"live"}),
-        ([steady(host("green-1", "live")), steady(host("green-1", "standby", started="s2"))], {"standby"}),
-        ([steady(host("green-1", "down", "")), steady(host("green-1", "live", started="s2"))], {"live"}),
-        ([steady(host("green-1", "live")), steady(host("green-1", "live", started="s2"))], set()),
-        ([steady(host("green-1", "standby")), steady(host("green-1", "live"))], set()),
-        ([steady(host("green-1", "live")), steady(host("green-1", "down", "1")), steady(host("green-1", "live", started="s2"))],
-         set()),
-        ([steady(host("green-1", "down", "1")), steady(host("green-1", "live", started="s2"))], set()),
-        ([steady(host("green-1", "down", "1")), "converge", steady(host("green-1", "down", "1")),
-          steady(host("green-1", "live", started="s2"))], {"live"}),
-        ([steady(host("green-1", "live")), "converge", steady(host("green-1", "down", "1")),
-          steady(host("green-1", "standby", started="s2"))], set()),
-        ([steady(host("green-1", "standby")), "live", steady(host("green-1", "live", started="s2"))], set()),
-        ([steady(host("green-1", None, started="s2"))], set()),
-    ])
+        ([S1, L2], {"live"}), ([L1, S2], {"standby"}), ([BARE, L2], {"live"}), ([L1, L2], set()), ([S1, L1], set()),
+        ([L1, GONE, L2], set()), ([GONE, L2], set()), ([GONE, "converge", GONE, L2], {"live"}),
+        ([L1, "converge", GONE, S2], set()), ([L1, S2, "live", L1], {"standby"}),
+        ([S1, "live", L2], set()), ([L1, "standby", S2], set()), ([steady(host("green-1", None, started="s2"))], set()),
+        ([S1, "standby, rescue", S2], {"live"}),
+        ([S1, L2, S2, S1], set()), ([L1, S2, L2, L1], set()), ([L1, S2, "live", L1, L2], set())])
     def test_what_a_new_process_says_untold_is_noticed_and_what_it_was_told_is_not(self, events, found):
-        journal = [{"kind": "began", "run": "r-1"}]
-        for event in events:
-            world = {"kind": "looked", "seen": event.to_json()} if not isinstance(event, str) else None
-            journal.append(world or {"kind": "doing", "step": event, "hosts": ["green-1"]})
-        seen = records.restarts([journal])
-        assert {word for _, word in seen} == found and set(seen.values()) <= {("green-1", "r-1")}
+        runs = [[{"kind": "began", "run": f"r-{n}"}, self.event(event)] for n, event in enumerate(events)]
+        for journals in (runs, [[{"kind": "began", "run": "r"}] + [self.event(event) for event in events]]):
+            assert {word for _, word in records.restarts(journals)} == found
+
+    def event(self, event):
+        if not isinstance(event, str):
+            return {"kind": "looked", "seen": event.to_json()}
+        return {"kind": "doing", "step": event.split(",")[0], "hosts": ["green-1"], "rescue": "rescue" in event,
+                "live": {"green-1": ["web"]}}

@@ -22,5 +22,6 @@ def test_that_chef_has_ended_is_said_only_where_the_run_got_on_from_it(passed, l
     ({"green-1": "kit", "green-2": "api by balancer, web by nothing"},
      " (counted by green-1: kit; green-2: api by balancer, web by nothing)")])
 def test_a_drain_says_who_counted(by, words):
-    event = {"kind": "waited", "wait": "drain", "stack": "green", "outcome": "drained", "seconds": 2, "counted_by": by}
-    assert said(**event) == "green drained after 2.0 s" + words
+    event = {"kind": "waited", "wait": "drain", "stack": "green", "outcome": "drained", "counted_by": by}
+    assert said(**event, seconds=2) == "green drained after 2.0 s" + words
+    assert said(**event, seconds=0.0) == "green drained already" + words
