@@ -255,9 +255,13 @@ def drive_and_ask(session, goal, policy, journal, ports, options):
         choice = options["ask"](end.step) if end.outcome == "waiting" and options.get("ask") else None
         if choice is None:
             return end
+        try:
+            settle(session, goal.migrate, choice, os.path.basename(journal.folder))
+        except (NoAnswer, Refused) as e:
+            session.console.line(f"the answer was not taken: {e.sentence}")
+            return end
         journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts),
                       by=session.by())
-        settle(session, goal.migrate, choice, os.path.basename(journal.folder))
         if choice == "stop":
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
             return replace(end, outcome="stopped", exit_code=4, why="a person said stop")

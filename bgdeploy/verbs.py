@@ -38,7 +38,8 @@ def verb(function):
             code = function(console, *words, **options) or 0
         except Trouble as trouble:
             console.trouble(trouble)
-            code, after = trouble.exit_code, trouble.next_command
+            # a silence in the middle of a run is that run's own end; one that comes up to here let nothing begin
+            code, after = 3 if isinstance(trouble, NoAnswer) else trouble.exit_code, trouble.next_command
         except KeyboardInterrupt:
             console.line("interrupted before anything was begun")
             code = 5

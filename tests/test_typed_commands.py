@@ -147,6 +147,15 @@ def test_records_that_lie_here_are_read_though_the_store_is_silent_and_what_is_s
     assert code == 0 and [row["run"] for row in json.loads(out)] == [folder.name]
 
 
+def test_nothing_that_acts_begins_while_the_store_is_silent(project, monkeypatch):
+    shared(project)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    for command, words in ((verbs.act, {"stack": "green"}), (verbs.hold, {"reason": "stocktaking"}), (verbs.unlock, {})):
+        code, _, err = typed(command, *(["deploy"] if command is verbs.act else []), env=SITE, **words)
+        assert code == 3 and "the store at 127.0.0.1:9 does not answer" in err
+    assert not (project / ".bgdeploy").exists()
+
+
 def test_a_bug_is_told_on_stderr_with_the_file_of_its_traceback(project, monkeypatch):
     monkeypatch.setattr(verbs.tempfile, "tempdir", str(project))
     monkeypatch.setattr(verbs, "open_records", lambda console, env: {}["no such key"])
