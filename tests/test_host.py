@@ -321,6 +321,16 @@ class TestStart:
             runs.start(at, self.asked(), lambda run: True)
         assert answer(["cookbooks", "--hash", "aaaaaaaa"], at, b"x")[0] == 3
 
+    def test_such_a_host_lets_a_deployment_set_no_attribute_but_those_that_it_lists(self, at, monkeypatch):
+        self.ready(at, monkeypatch)
+        os.makedirs(at("/etc/bgdeploy"))
+        Path(at(files.SERVER_ONLY)).write_text("web=shop.web.version\n")
+        with pytest.raises(files.Refused, match="web=shop.web.secure is not in /etc/bgdeploy/server-only"):
+            runs.start(at, self.asked(mode="server", attributes={"shop.web.secure": "web"}), lambda run: True)
+        assert not os.path.exists(at(files.RUNS))
+        listed = self.asked(mode="server", attributes={"shop.web.version": "web"})
+        assert runs.start(at, listed, lambda run: True)["already"] is False
+
     def test_in_server_mode_the_nodes_own_run_list_is_converged(self, at, monkeypatch):
         """With -o the node would not be saved, and the next daemon run would undo the pin."""
         started = self.ready(at, monkeypatch)

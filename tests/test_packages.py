@@ -332,12 +332,23 @@ def test_publishers_at_once_all_end_up_in_and_readers_never_see_half(signed, tmp
         site = a_site(folder, served.url)
         at_work = [subprocess.Popen([sys.executable, "-c", PUBLISHER, str(PROJECT), str(folder), str(number)],
                                     stderr=subprocess.PIPE)
-                   for number in range(4)]
-        reads = 0
+                   for number in range(8)]
+        reads, caches = 0, [dnf(served.url, tmp_path)]
         while any(publisher.poll() is None for publisher in at_work):
             packages.available(site, "web")
             reads += 1
+            if caches[-1].poll() is not None:
+                caches.append(dnf(served.url, tmp_path))
             time.sleep(0.02)
-        problems = [publisher.stderr.read().decode() for publisher in at_work if publisher.returncode]
+        problems = [said for one in at_work + caches for said in [one.communicate()[1].decode()] if one.returncode]
         assert not problems, problems[0]
-        assert {f"7.0.{number}-1" for number in range(4)} <= set(packages.available(site, "web")) and reads > 5
+        assert {f"7.0.{number}-1" for number in range(8)} <= set(packages.available(site, "web")) and reads > 5
+
+
+def dnf(url, folder):
+    """dnf itself reads the repository anew, as a host does: a process that ends with 0 if it found all of it whole."""
+    (folder / "dnf-log").mkdir(exist_ok=True)
+    options = {"reposdir": "/none", "cachedir": folder / "dnf", "persistdir": folder / "dnf-state", "logdir": folder / "dnf-log"}
+    return subprocess.Popen(["dnf", "-q", "makecache", "--refresh", f"--installroot={folder / 'root'}", "--releasever=9",
+                             f"--repofrompath=one,{url}", *(f"--setopt={name}={value}" for name, value in options.items())],
+                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

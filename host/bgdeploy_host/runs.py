@@ -146,7 +146,7 @@ def stop(at, run, unit_active):
 def command(at, asked, where):
     """The command line of a converge whose files are in the folder `where` of this host.
 
-    :raises Refused: no chef-client, no such cookbooks, or this host takes only its Chef Server's.
+    :raises Refused: no chef-client, no such cookbooks, or this host takes only its Chef Server's, or none at an attribute.
     """
     chef = next((path for path in CHEF_CLIENT if os.access(at(path), os.X_OK)), None)
     if not chef:
@@ -154,6 +154,11 @@ def command(at, asked, where):
     words = [chef, "--once", "--no-color", "--force-formatter", "--log_level", "warn", "--config", where + "/client.rb",
              "--json-attributes", where + "/attrs.json", "--run-lock-timeout", str(asked["lock-wait"])]
     if asked["mode"] == "server":
+        allowed = files.read_text(at(files.SERVER_ONLY)).split()
+        for path, component in (asked.get("attributes") or {}).items():
+            if os.path.lexists(at(files.SERVER_ONLY)) and "{}={}".format(component, path) not in allowed:
+                raise files.Refused("no deployment may set the attribute {1} here: the line {0}={1} is not in {2}".format(
+                    component, path, files.SERVER_ONLY))
         # The node's own run list: with -o the node would not be saved, and the next daemon run would undo the pin.
         return words
     if os.path.lexists(at(files.SERVER_ONLY)):

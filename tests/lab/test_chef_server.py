@@ -255,6 +255,19 @@ def test_cookbooks_and_recipes_by_ssh_are_refused_on_such_a_host(site):
             "--cookbooks", revision, "--mode", "local"]
     answer = site.shell.sudo(site.host, [site.site.ssh.helper, *argv])
     assert answer.exit == 3 and b"only from its Chef Server" in answer.out
+    for more in (["--attributes", "web=bgdeploy.repository"], ["--config", "/tmp/x"], ["--override-runlist", "odd"],
+                 ["--versions", "web=2.0.0-1 --config /tmp/x"], ["--run", "../../etc"], ["--cookbooks", "/etc"],
+                 ["--release", "x\n-o odd"], ["--limit", "60;id"]):
+        words = ["start", "--run", "evil", "--release", "web=2.0.0-1", "--limit", "60", "--versions", "web=2.0.0-1",
+                 "--mode", "server"]
+        words = [*words[:words.index(more[0])], *words[words.index(more[0]) + 2:], *more] if more[0] in words else words + more
+        answer = site.shell.sudo(site.host, [site.site.ssh.helper, *words])
+        assert answer.exit in (2, 3) and b"evil" not in site.root("ls /var/lib/bgdeploy/runs").encode(), (more, answer)
+    for command in ("sudo -n /usr/sbin/bgdeploy-host/../../bin/id", "sudo -n -u root /usr/lib/bgdeploy-host/run.sh /tmp id",
+                    "sudo -n /usr/lib/bgdeploy-host/reserve",
+                    "sudo -nE PYTHONPATH=/tmp /usr/sbin/bgdeploy-host look --components web",
+                    "sudo -n chef-client --local-mode", "sudo -n bash -c id", "sudo -n sudoedit /etc/chef/client.rb"):
+        assert site.lab.ssh("green-1", command).returncode != 0, command
     assert site.lab.ssh("green-1", "sudo -n chef-client --version").returncode != 0
     assert site.lab.ssh("green-1", "sudo -n /usr/bin/systemctl status").returncode != 0
 
