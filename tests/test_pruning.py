@@ -19,7 +19,8 @@ def history(*released):
 
 
 def everything(version, **more):
-    return steady(*(host(name, release=version, installed=version, **more) for name in ("green-1", "green-2", "blue-1", "blue-2")))
+    names = ("green-1", "green-2", "blue-1", "blue-2")
+    return steady(*(host(name, release=version, installed=version, **more) for name in names))
 
 
 def test_what_runs_and_where_a_rollback_goes_stay():
