@@ -42,6 +42,11 @@ def test_a_flip_that_could_not_be_sent_is_failed_since_nothing_happened():
 @pytest.mark.parametrize("put, get, outcome, words", [
     (answer("live\n"), None, "ok", ""),
     (answer("", "204 No Content"), answer("live"), "ok", ""),
+    (answer("", "202 Accepted"), answer("live"), "ok", ""),
+    (answer("queued", "202 Accepted"), answer("standby"), "failed", "still says standby"),
+    (answer('<meta http-equiv="refresh" content="0; url=/login">'), answer("standby"), "failed", "still says standby"),
+    (answer("live", "300 Multiple Choices"), None, "failed", "300 to nowhere"),
+    (answer("live", "304 Not Modified"), None, "failed", "304 to nowhere"),
     (answer("standby\n"), answer("standby"), "failed", "still says standby"),
     (answer("standby\n"), answer("who knows"), "unknown", "not known"),
     (answer("runs \"3.0/x\"", "412 Precondition Failed"), None, "failed", 'runs "3.0/x"'),

@@ -15,14 +15,22 @@ from tests.heartbeats import KIT, LIMIT, PLAIN, Shell, flip, look, place
 from tests.scripted import Scripted, answer
 
 
-def test_proxies_netrc_and_cookies_of_the_user_take_no_part(monkeypatch, tmp_path):
-    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login bob password hunter2\n")
-    os.chmod(tmp_path / ".netrc", 0o600)
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@pytest.mark.parametrize("entry", ["machine 127.0.0.1", "default", "machine localhost login x password y\ndefault"])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("without", [None, "*", "10.0.0.0/8", ""])
+def test_proxies_netrc_and_cookies_of_the_user_take_no_part(monkeypatch, tmp_path, entry, named, without):
+    file = tmp_path / (".netrc" if not named else "elsewhere")
+    file.write_text(f"{entry} login bob password hunter2\n")
+    os.chmod(file, 0o600)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
-    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+    monkeypatch.setenv("NETRC", str(file)) if named else monkeypatch.delenv("NETRC", raising=False)
+    for name in PROXIES:
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False) if without is None else monkeypatch.setenv(name, without)
     monkeypatch.setenv("A_TOKEN", "sesame-open")
     beat = dataclasses.replace(KIT, token=sites.Secret(env="A_TOKEN"))
 

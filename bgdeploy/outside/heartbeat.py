@@ -182,7 +182,7 @@ def _judged(way, came, word):
     """(outcome, detail) of an answer to a flip."""
     who, quoted = way.who, heartbeat_answer.quoted(came, way.quote)
     if 300 <= came.status < 400:
-        return "failed", f"{who}: {heartbeat_answer.redirected(came, way.quote)}"
+        return "failed", f"{who}: {heartbeat_answer.redirected(came, way.quote, way.h)}"
     if came.status in (401, 403):
         return "failed", f"{who}: token refused ({quoted}); compare the token that the inventory names with the host's"
     if came.status == 412:

@@ -66,7 +66,7 @@ def state(h, came, who, quote):
     if came.status == 503:
         return None, f"{who} calls itself sick: {shown}"
     if 300 <= came.status < 400:
-        return None, f"{who}: {redirected(came, quote)}"
+        return None, f"{who}: {redirected(came, quote, h)}"
     if came.status in (400, 403, 421) and not h.host_header:
         return None, f"{who} answers {shown}; if it checks the Host header, name one (host_header in the inventory)"
     if came.status != 200:
@@ -101,8 +101,15 @@ def word(h, came):
     return words.get(said)
 
 
-def redirected(came, quote):
-    return f"{came.status} to {quote(came.headers.get('location', 'nowhere'))}: correct the path in the inventory"
+def redirected(came, quote, h):
+    """A redirect and its cure: another path, or, where only the name differs, the name that the application wants to hear."""
+    place = came.headers.get("location", "nowhere")
+    named = re.fullmatch(r"(https?)://([A-Za-z0-9_.:\[\]-]+)(/[^?#]*)", place)
+    if named and named[3] == h.path:
+        cure = f"name what it wants to be called (host_header: {quote(named[2])}, scheme: {named[1]})"
+    else:
+        cure = "correct the path"
+    return f"{came.status} to {quote(place)}: {cure} in the inventory"
 
 
 def quoted(came, quote):

@@ -1,4 +1,4 @@
-"""Whole rollouts of applications without the kit, as the inventory describes them: api loses its word at each start, web boots as live.
+"""Whole rollouts of applications without the kit, as an inventory describes them: api loses its word, web boots as live.
 
 Version and start id come from the package database and systemd, who is in which pool from the balancers' statistics pages,
 requests in flight from LIVE's sessions (api) and from connections counted on the host (web).
