@@ -6,6 +6,7 @@ A row is (outcome, what, detail, cure); outcome ok | warn | fail. fail: a deploy
 import os
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 from bgdeploy import records, soundness
 from bgdeploy.clean import line
@@ -128,9 +129,10 @@ def converging(site, host, facts):
                         "disable it: it would undo what was deployed"))
     if facts.licence is False:
         rows.append(Row(FAIL, host.name, "Chef's licence is not accepted there", "chef_license 'accept' in /etc/chef/client.rb"))
-    if facts.proxies:
-        rows.append(Row(FAIL, host.name, f"proxy variables for the converge: {', '.join(map(str, facts.proxies))}",
-                        "no_proxy for the repository and the Chef Server"))
+    for what, name in proxied(site, facts):
+        proxies = line(" and ".join(map(str, facts.proxies)), 100)
+        rows.append(Row(FAIL, host.name, f"{proxies} of client.rb there would send requests for {what} through a proxy: no_proxy "
+                        f"does not name {name}", f"add {name} to no_proxy in /etc/chef/client.rb"))
     if facts.job and facts.job.kind == "foreign":
         rows.append(Row(WARN, host.name, f"a Chef run of somebody else goes on ({facts.job.run})", "a converge waits for it"))
     if facts.reserved:
@@ -146,6 +148,21 @@ def converging(site, host, facts):
     rows += [Row(FAIL, host.name, f"{line(folder, 100)} is mounted read-only there", "nothing can be installed: remount it")
              for folder in facts.read_only]
     return rows
+
+
+def proxied(site, facts):
+    """Pairs (what, name of its host) that Chef and dnf would ask for through a proxy.
+
+    no_proxy as Chef and curl both understand it: whole names and addresses, endings of names, *; not networks.
+    """
+    asked = [("the repository", site.repository.url)] if site.repository else []
+    asked += [("the Chef Server", facts.chef_server)] if site.chef.cookbooks == "server" and facts.chef_server else []
+    direct = [word.strip().lower() for word in (facts.no_proxy or "").split(",") if word.strip()]
+    for what, url in asked if facts.proxies else ():
+        name = (urlsplit(url).hostname or "").lower()
+        ends = any(name == word or name.endswith("." + word.lstrip("*.")) or word == "*" for word in direct)
+        if name and not ends:
+            yield what, name
 
 
 def on_component(site, session, host, c):

@@ -37,6 +37,7 @@ class HostFacts:
     :param packages: {component: "VERSION-RELEASE" | "" not installed | None}.
     :param older: components whose process began before their package was installed.
     :param daemon: does something start chef-client here by itself? :param disk: {folder: free bytes}; inodes alike.
+    :param proxies: settings of client.rb that send Chef's and dnf's traffic elsewhere; no_proxy: its exceptions.
     :param reserved: other Chef runs wait here for a deployment: {"run", "left": seconds, "held"}.
     :param report: what our Chef handler wrote of the newest run, or None. :param noise: what the login shell printed by itself.
     """
@@ -52,6 +53,8 @@ class HostFacts:
     inodes: dict = field(default_factory=dict)
     read_only: tuple = ()
     proxies: tuple = ()
+    no_proxy: str = None
+    chef_server: str = None
     package_lock: dict = None
     server_only: bool = None
     reserved: dict = None
@@ -90,7 +93,9 @@ def facts(said, noise=""):
         disk=_dict(said.get("disk")), inodes=_dict(said.get("inodes")),
         read_only=tuple(str(folder) for folder in said.get("read_only") or ()) if isinstance(said.get("read_only"), list) else (),
         older=tuple(name for name in said.get("older") or () if isinstance(name, str)),
-        proxies=tuple(said.get("proxies") or ()), package_lock=said.get("package_lock"),
+        proxies=tuple(said.get("proxies") or ()), no_proxy=_text(said.get("no_proxy")),
+        chef_server=_text(said.get("chef_server")),
+        package_lock=said.get("package_lock"),
         server_only=_flag(said.get("server_only")), reserved=_dict(said.get("reserved")) or None, exit=job.get("exit"),
         report=job.get("report") if isinstance(job.get("report"), dict) else None,
         out_size=job.get("out_size"), now=said.get("now"), noise=noise)

@@ -45,7 +45,8 @@ def look(at, components, tail_of=None):
         "packages": {name: versions.get(package) for name, package, _ in components},
         "older": [name for name, package, at_unit in components if older(shown.get(at_unit), installed.get(package))],
         "job": job, "foreign": foreign(at), "daemon": _daemon(at, shown), "licence": client.licence(at),
-        "proxies": client.proxies(at), "package_lock": _holder(at, DNF_LOCKS), **disk(at, DISKS),
+        "proxies": client.proxies(at), "no_proxy": client.setting(at, "no_proxy"),
+        "chef_server": client.setting(at, "chef_server_url"), "package_lock": _holder(at, DNF_LOCKS), **disk(at, DISKS),
         "server_only": os.path.lexists(at(files.SERVER_ONLY)),
         "reserved": reserve.state(at, shown.get(reserve.UNIT, {}).get("ActiveState") == "active"),
     }
