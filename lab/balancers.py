@@ -69,7 +69,7 @@ def _component(site, component, word, address, frontend):
     expected = re.escape(getattr(beat, word)).replace("\\-", "-")
     rule = f"(?i)^{expected}\\s*$" if beat.ignore_case else f"^{expected}\\s*$"
     port = component.port or beat.port
-    checked = f" port {beat.port}" if beat.port != port else ""
+    checked = (f" port {beat.port}" if beat.port != port else "") + _secure(beat, port)
     servers = [f"    server {host.name} {host.address}:{port}{checked}"
                for host in site.hosts if component.name in host.components]
     return [
@@ -88,6 +88,15 @@ def _component(site, component, word, address, frontend):
         *(["    option http-server-close"] if beat.in_flight == "connections" else []),
         *servers,
     ]
+
+
+def _secure(beat, port):
+    """For a heartbeat behind TLS. Where it shares the port of the requests, these go by TLS as well."""
+    if beat.scheme != "https":
+        return ""
+    name = re.sub(r":\d+$", "", beat.host_header or "")
+    named = (f" check-sni {name} verifyhost {name}" + (f" sni str({name})" if beat.port == port else "")) if name else ""
+    return f" {'ssl' if beat.port == port else 'check-ssl'} verify required ca-file {beat.ca_file or '@system-ca'}{named}"
 
 
 def _time(seconds):

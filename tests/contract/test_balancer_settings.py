@@ -1,5 +1,6 @@
 """The settings that docs/balancers.md recommends, each shown to do what the page says, on a real HAProxy."""
 
+import getpass
 import http.client
 import shutil
 import subprocess
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bgdeploy import inventory
-from bgdeploy.model import NO, YES
-from bgdeploy.outside import balancer, heartbeat, watch
+from bgdeploy import inventory, site as sites
+from bgdeploy.model import NO, YES, Policy
+from bgdeploy.outside import balancer, exchange, heartbeat, stats, watch
 from lab import balancers
-from tests.haproxies import Data
+from tests.authority import authority  # noqa: F401  (a fixture)
+from tests.haproxies import App, Data, Haproxy, address
 from tests.serving import eventually
 
 ROOT = Path(__file__).parent.parent.parent
@@ -26,16 +28,64 @@ def blocks():
     return [part.partition("```")[0] for part in parts]
 
 
-def test_the_pages_configurations_are_the_labs_own_and_haproxy_takes_them(tmp_path):
+CA = "/etc/haproxy/shop-ca.pem"
+
+
+def test_the_pages_configurations_are_the_labs_own_and_haproxy_takes_them(tmp_path, authority):  # noqa: F811
     site = inventory.read(str(ROOT / "inventories" / "lab.yml"), str(ROOT))
     live, standby = (balancers.render(site, side, side.nodes[0]) for side in (site.live, site.standby))
-    assert blocks()[:2] == [live, standby]
+    assert [text for text in blocks() if text.startswith("#")] == [live, standby]
     for number, text in enumerate(blocks()):
         path = tmp_path / f"{number}.cfg"
         whole = text.startswith("#")
+        text = text.replace(CA, authority.file)
         path.write_text(text if whole else live.replace("backend web\n", "backend web\n" + text))
         done = subprocess.run(["haproxy", "-c", "-q", "-f", str(path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def behind_tls(tmp_path, authority):  # noqa: F811
+    """An instance whose heartbeat and pages are behind TLS, as shop.lab. (its address, its App)"""
+    where = address()
+    app = App("green-1", tmp_path, where, 8443, [where])
+    app.server.socket = authority.server.wrap_socket(app.server.socket, server_side=True, do_handshake_on_connect=False)
+    app.kit.state.set("live")
+    yield where
+    app.stop()
+
+
+@pytest.mark.parametrize("name, trusted, up", [("shop.lab", True, True), ("other.lab", True, False), ("shop.lab", False, False)])
+@pytest.mark.parametrize("own_port", [True, False])
+def test_a_heartbeat_behind_tls_is_checked_with_its_certificate(own_port, name, trusted, up, behind_tls, tmp_path,
+                                                                authority):  # noqa: F811
+    """The page's line, and the lab's own text for an inventory that says scheme: https; requests by TLS where the port is one."""
+    ca = authority.file
+    if not trusted:
+        ca = str(tmp_path / "another.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Another", "-keyout",
+                        "/dev/null", "-out", ca], check=True, capture_output=True)
+    beat = sites.Heartbeat(port=8443, scheme="https", host_header=name, ca_file=ca)
+    web = sites.Component("web", "web", "web", "web", beat, port=8080 if own_port else 8443)
+    host, node = sites.Host("green-1", "green", behind_tls, components=("web",)), sites.Node("live-1", address(), 0.2, 2, 2, 1.0)
+    live = sites.Balancer("live", (node,), (("web", 80),))
+    site = sites.Site("t", "t.yml", "/", (web,), (sites.Stack("green", (host,)),), live, live, Policy())
+    text = balancers.render(site, live, node, str(tmp_path / "state"), str(tmp_path / "sock"), getpass.getuser())
+    (tmp_path / "state").write_text("1\n")
+    line = next(row for row in PAGE.splitlines() if row.startswith("    default-server check-ssl"))
+    if own_port:
+        written = line.replace("shop.example", name).replace(CA, ca).split("default-server ")[1]
+        assert set(written.split()) <= set(text.split()), "the page's words are the lab's"
+    proxy = Haproxy(text, tmp_path, (node.address, 80))
+    try:
+        time.sleep(1.0)
+        page = exchange.ask(node.address, balancers.STATS_PORT, "/;csv").body.decode()
+        row = next(row for row in stats.rows(page) if row["svname"] == "green-1")
+        assert row["status"] == ("UP" if up else "DOWN"), row
+        if up and not own_port:
+            assert get(node.address)[:2] == (200, "green-1")
+    finally:
+        proxy.stop()
 
 
 def pools(data, host):
