@@ -63,8 +63,8 @@ def test_a_heartbeat_behind_tls_is_checked_with_its_certificate(own_port, name, 
     ca = authority.file
     if not trusted:
         ca = str(tmp_path / "another.pem")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Another", "-keyout",
-                        "/dev/null", "-out", ca], check=True, capture_output=True)
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Another",
+                        "-keyout", "/dev/null", "-out", ca], check=True, capture_output=True)
     beat = sites.Heartbeat(port=8443, scheme="https", host_header=name, ca_file=ca)
     web = sites.Component("web", "web", "web", "web", beat, port=8080 if own_port else 8443)
     host, node = sites.Host("green-1", "green", behind_tls, components=("web",)), sites.Node("live-1", address(), 0.2, 2, 2, 1.0)
