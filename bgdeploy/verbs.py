@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, clean, goals, inventory, plan as planning, records, session as sessions
+from bgdeploy import call, clean, goals, inventory, plan as planning, records, release, session as sessions
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
 from bgdeploy.model import Ask, Do, Done, Stop
@@ -194,9 +194,11 @@ def typed_word(prompt):
 def rehearse(console, site, asked):
     """`converge --why-run`: what Chef says it would do, on hosts as they are. Changes nothing; takes nothing out."""
     with opened(site, console) as session:
+        known = {name: packages.available(site, site.component(name).package) for name, _ in asked.versions}
+        versions = release.typed(asked.versions, known).items()
         for host in site.stack(asked.stack).hosts:
             if not asked.hosts or host.name in asked.hosts:
-                console.line(chef.why_run(session.shell, site, host))
+                console.line(chef.why_run(session.shell, site, host, tuple(versions)))
     return 0
 
 

@@ -133,16 +133,15 @@ def start_argv(site, host, run, release, restart=()):
     return argv + (["--restart", ",".join(again)] if again else [])
 
 
-def why_run(shell, site, host, release=None, limit=180.0):
+def why_run(shell, site, host, versions=(), limit=180.0):
     """Let Chef say what it would do on a host, and change nothing: its words for a person; no rule reads them.
 
-    :param release: model.Release; None: the versions that are installed, with the cookbooks of this project.
-    :returns: text, cleaned and capped. :raises Refused: a run goes on, or nothing is installed and no release was named.
+    :param versions: pairs (component, full version); whatever is not named stays at what is installed. Cookbooks: as they are now.
+    :returns: text, cleaned and capped. :raises Refused: a run goes on, or nothing is installed and no version was named.
     """
     cookbooks, content = revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
-    versions = release.versions if release else tuple(sorted((name, version) for name, version in look(
-        shell, site, host).packages.items() if version))
-    release = Release(versions, cookbooks)
+    there = {name: version for name, version in look(shell, site, host).packages.items() if version}
+    release = Release(tuple(sorted({**there, **dict(versions)}.items())), cookbooks)
     if not any(release.version(name) for name in host.components):
         raise Refused(f"{host.name}: nothing is installed, so there is no version to rehearse: name one with --version")
     if content:

@@ -280,7 +280,7 @@ def test_a_run_is_started_once_whoever_asks_again(installed):
 
 def test_a_rehearsal_tells_what_would_change_and_changes_nothing(installed):
     before = installed.look()
-    said = chef.why_run(installed.shell, installed.site, installed.host, Release((("api", NEW), ("web", OLD))))
+    said = chef.why_run(installed.shell, installed.site, installed.host, (("api", NEW),))
     after = installed.look()
     assert "would" in said.lower() and "2.0.0-1" in said
     assert (after.packages, after.services) == (before.packages, before.services)
