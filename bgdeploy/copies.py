@@ -4,6 +4,7 @@ An event goes there after it is on the local disk. A store that is silent costs 
 and gets what it missed as soon as it answers again, if need be from a later command on this machine.
 """
 
+import json
 import os
 import time
 
@@ -46,7 +47,7 @@ class Copies:
 
     def __init__(self, ask, run, journal, say):
         self._ask, self._run, self._journal, self._say = ask, run, journal, say
-        self._there, self._next, self._lacking = None, 0, False
+        self._there, self._numbers, self._next, self._lacking = None, set(), 0, False
 
     def __call__(self, event=None):
         """Hands in whatever the store lacks. Never raises for a store that is silent, refuses us, or cannot hold an event."""
@@ -54,8 +55,8 @@ class Copies:
             return self._lacks(None)
         try:
             if self._there is None:         # of a run that goes on, here or after another machine's part of it
-                self._there = set() if len(self._journal.events) < 2 else self._ask(
-                    lambda store: {e.get("n") for e in store.events(self._run)})
+                found = self._ask(lambda store: store.events(self._run)) if len(self._journal.events) > 1 else ()
+                self._there, self._numbers = {mark(e) for e in found}, {e.get("n") for e in found}
             while self._next < len(self._journal.events):
                 self._copy(self._journal.events[self._next])
                 self._next += 1
@@ -67,11 +68,16 @@ class Copies:
             self._say("the store has all events of this run again")
 
     def _copy(self, event):
-        if event.get("n") not in self._there:
-            try:
-                self._ask(lambda store: store.append(self._run, event))
-            except Failed as trouble:       # too large for it: nothing changes that
-                self._say(f"the store has no copy of event {event.get('n')}: {trouble.sentence}")
+        if mark(event) in self._there:
+            return
+        number = event.get("n")
+        if number in self._numbers:         # another machine carried the run on, and this one (`back`) did not know of it
+            number = max(n for n in self._numbers if isinstance(n, int)) + 1
+        try:
+            self._ask(lambda store: store.append(self._run, {**event, "n": number}))
+        except Failed as trouble:           # too large for it: nothing changes that
+            self._say(f"the store has no copy of event {event.get('n')}: {trouble.sentence}")
+        self._numbers.add(number)
 
     def _lacks(self, trouble):
         if not self._lacking:
@@ -105,6 +111,11 @@ def hand_in(ask, folder, runs, say):
     for run, events in runs.items():
         if events and os.path.exists(os.path.join(folder, run, LACKING)):
             Copies(ask, run, Kept(os.path.join(folder, run), events), lambda text, run=run: say(f"run {run}: {text}"))()
+
+
+def mark(event):
+    """What tells an event from all others of its run, whatever its number."""
+    return json.dumps({key: value for key, value in event.items() if key != "n"}, sort_keys=True, default=str)
 
 
 def _unlink(path):

@@ -11,18 +11,18 @@ from bgdeploy.journal import Journal
 
 class Store:
     def __init__(self):
-        self.down, self.asked, self.kept = False, 0, {}
+        self.down, self.asked, self.kept, self.whole = False, 0, {}, {}
 
     def append(self, run, event):
         self._ask()
         if event.get("kind") == "huge":
             raise Failed("the document is over 16 MiB")
         assert event["n"] not in self.kept.setdefault(run, {})
-        self.kept[run][event["n"]] = event["kind"]
+        self.kept[run][event["n"]], self.whole[run, event["n"]] = event["kind"], event
 
     def events(self, run):
         self._ask()
-        return [{"n": n} for n in self.kept.get(run, {})]
+        return [self.whole[run, n] for n in self.kept.get(run, {})]
 
     def _ask(self):
         self.asked += 1
@@ -95,3 +95,17 @@ def test_a_run_that_goes_on_is_compared_with_what_is_there_and_lacks_nothing_aft
     again.write("resumed")
     again.close()
     assert store.kept["r1"] == {1: "began", 2: "doing", 3: "resumed"} and said == []
+
+
+def test_what_was_done_here_without_knowing_of_another_machine_s_part_stands_behind_that_and_once(world, tmp_path):
+    store, clock, said, ask, journal = world
+    journal.write("began")
+    store.down = True
+    journal.write("joined")                                  # `back`, with the store down
+    journal.write("ended")
+    store.down, clock.now = False, clock.now + QUIET + 1
+    store.append("r1", {"n": 2, "kind": "resumed", "at": 7.0})       # meanwhile elsewhere
+    for _ in range(2):
+        open(os.path.join(journal.folder, LACKING), "w", encoding="ascii").close()
+        hand_in(ask, str(tmp_path), {"r1": journal.events}, said.append)
+    assert store.kept["r1"] == {1: "began", 2: "resumed", 3: "joined", 4: "ended"}

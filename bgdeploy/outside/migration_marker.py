@@ -15,6 +15,7 @@ from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.outside import lease
 
 COLLECTION = "bgdeploy_migrations"
+STATES = ("started", "done", "failed")
 
 
 class Done(Exception):
@@ -42,8 +43,8 @@ class Marker:
         return self._do(lambda markers: markers.find_one({"_id": self._migration.name}))
 
     def read(self):
-        """:raises Done: nothing is left to claim."""
-        found = self._seen = self.document()
+        """:raises Done: nothing is left to claim. :raises NoAnswer: see `readable`."""
+        found = self._seen = readable(self.document())
         if found is None or found.get("state") == "failed":
             return None
         if found.get("state") == "done":
@@ -123,6 +124,26 @@ class Marker:
 
     def _do(self, call):
         return do(self._mongo, call)
+
+
+def readable(document):
+    """The marker, if it is one as it is written here, or None.
+
+    :raises NoAnswer: it says nothing that can be understood; whether the migration was done is then for a person to find out.
+    """
+    if document is None:
+        return None
+    try:
+        dict(document.get("needs") or {})
+        numbers = all(isinstance(document.get(key) or 0, int) for key in ("documents", "total"))
+        dates = all(document.get(key) is None or hasattr(document[key], "strftime") for key in ("taken", "renewed"))
+        if document.get("state") in STATES and numbers and dates:
+            return document
+    except (TypeError, ValueError):
+        pass
+    raise NoAnswer(f"the marker of {clean.line(document.get('_id'), 100)} in {COLLECTION} says nothing that can be understood "
+                   f"(state {clean.line(document.get('state'), 60)!r}); is that migration done? Then write state: \"done\" and "
+                   f"needs: [] into it, else remove it")
 
 
 def slip(document, now):

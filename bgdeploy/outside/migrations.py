@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from pymongo import errors
 
 from bgdeploy import clean, versions
+from bgdeploy.did_you_mean import hint
 from bgdeploy.errors import BadInput, NoAnswer
 from bgdeploy.model import Result
 from bgdeploy.outside import lease
-from bgdeploy.outside.migration_marker import Done, Marker, do, slip, told
+from bgdeploy.outside.migration_marker import Done, Marker, do, readable, slip, told
 from bgdeploy.outside.migration_writes import Halted, Progress, TooLarge, Watched
 from bgdeploy.outside.mongo import Mongo
 
@@ -105,8 +106,17 @@ class Migrations:
         self._mongo = Mongo(site.database, site.database_password, "database", default=site.name)
 
     def discover(self):
-        """As the function of that name, for the site's folder."""
-        return discover(self._site.migrations)
+        """As the function of that name, for the site's folder.
+
+        :raises BadInput: also if one needs a component that the site has not; nobody could say whether it may run.
+        """
+        known = [component.name for component in self._site.components]
+        for migration in (found := discover(self._site.migrations)):
+            for component, _ in migration.needs:
+                if component not in known:
+                    raise BadInput(f"{migration.file}: NEEDS: {self._site.file} has no component {clean.line(component, 80)!r}; "
+                                   f"{hint(component, known)}")
+        return found
 
     def named(self, name=None):
         """One migration by its name; None: the first that is not done.
@@ -265,6 +275,7 @@ def state(database_uri, name):
 
 
 def _state(name, found, now):
+    readable(found)
     if found is None:
         return {"name": name, "state": "absent", "run": None, "by": None, "repeatable": None, "alive": False, "detail": "",
                 "documents": 0, "total": None, "needs": {}}

@@ -33,6 +33,7 @@ def count(database):
     return database.orders.count_documents({"n": 0})
 """
 RUN = "20260101-000000-aa"
+COMPONENTS = (SimpleNamespace(name="api"), SimpleNamespace(name="web"))
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def site(tmp_path, client, db):
     """A site with a migrations folder; `db` is its database."""
     host, port = client.address
     (tmp_path / "migrations").mkdir()
-    return SimpleNamespace(name="shop", file="shop.yml", database=f"mongodb://{host}:{port}/{db.name}", database_password=None,
-                           migrations=str(tmp_path / "migrations"))
+    return SimpleNamespace(name="shop", file="shop.yml", components=COMPONENTS, database=f"mongodb://{host}:{port}/{db.name}",
+                           database_password=None, migrations=str(tmp_path / "migrations"))
 
 
 def write(site, text, name="m.py"):
@@ -58,7 +59,7 @@ class Other:
     """Another driver that carries the migration out."""
 
     def __init__(self, site, choice=None, ttl=3.0):
-        text = ("import sys; from types import SimpleNamespace as S; from bgdeploy.outside.migrations import Migrations; "
+        text = ("import sys; from types import SimpleNamespace as S; namespace = S; from bgdeploy.outside.migrations import Migrations; "
                 "from bgdeploy.errors import Trouble\n"
                 f"ours = Migrations(S(**{vars(site)!r}))\n"
                 "sys.stdin.readline()\n"
@@ -114,7 +115,8 @@ def test_two_at_once_run_it_once(site, db, number):
     orders(db, 20)
     first, second = Other(site), Other(site)
     said = sorted(one.end() for one in (first.go(), second.go()))
-    assert said[1] == "ok" and said[0].startswith("Refused the migration m is held by other")
+    # on a busy machine the second may come when the first is through: then it hears that it was done
+    assert said[1] == "ok" and (said[0] == "ok" or said[0].startswith("Refused the migration m is held by other"))
     assert db.orders.distinct("n") == [1]
 
 
@@ -341,8 +343,8 @@ def test_a_database_that_dies_in_the_middle_is_unknown_and_carried_on_later(tmp_
         folder = tmp_path / "migrations"
         folder.mkdir()
         (folder / "m.py").write_text(BATCHES.replace("RATE", "500"))
-        ours = migrations.Migrations(SimpleNamespace(name="shop", file="shop.yml", database=f"{own.uri}/shop",
-                                                     database_password=None, migrations=str(folder)))
+        ours = migrations.Migrations(SimpleNamespace(name="shop", file="shop.yml", components=COMPONENTS, migrations=str(folder),
+                                                     database=f"{own.uri}/shop", database_password=None))
         with own.client() as client:
             orders(client.shop, 600)
         results = []
