@@ -11,7 +11,7 @@ from bgdeploy import site as sites
 from bgdeploy.model import LIVE
 from bgdeploy.outside import exchange, heartbeat
 from tests.authority import authority  # noqa: F401  (a fixture)
-from tests.heartbeats import KIT, LIMIT, PLAIN, Shell, flip, look, place
+from tests.heartbeats import KIT, LIMIT, PLAIN, TABLE, Shell, flip, look, place
 from tests.scripted import Scripted, answer
 
 
@@ -98,6 +98,25 @@ def test_an_https_heartbeat_is_checked_against_the_sites_own_authority(authority
         assert "TLS handshake within 0.5 s" in heartbeat.read(*place(hasty, mute.port), "web").why
     with Scripted([answer("live")], read=False) as plain:
         assert "TLS failed" in heartbeat.read(*place(private, plain.port), "web").why
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_the_outcome_by_tls_a_name_a_password_and_ipv6_is_the_one_of_a_plain_look(case, authority, monkeypatch):  # noqa: F811
+    script, state, words = TABLE[case]
+    monkeypatch.setenv("A_PASSWORD", "hunter2")
+    beat = dataclasses.replace(PLAIN, scheme="https", host_header="shop.lab", ca_file=authority.file, user="bob",
+                               password=sites.Secret(env="A_PASSWORD"))
+    try:
+        steps = script if isinstance(script, list) else [script]
+        server = Scripted(steps, "::1", family=socket.AF_INET6, context=authority.server)
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    with server:
+        seen = heartbeat.read(*place(beat, server.port, "::1"), "web")
+        assert seen.state == state, seen.why
+        if not case.startswith("resets"):       # to TLS a reset and an end are alike
+            assert words in seen.why and (state is None) == bool(seen.why)
+        assert b"\r\nHost: shop.lab\r\n" in server.requests[0] and b"\r\nAuthorization: Basic " in server.requests[0]
 
 
 def test_a_ca_file_that_is_none_is_named(tmp_path):
