@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 from bgdeploy.outside import store
 from bgdeploy.records import is_open
@@ -101,15 +102,15 @@ class Bench:
         return self.witness.looks[-1]
 
     def settled(self, limit=40):
-        """Wait until everybody answers and every node of LIVE agrees with every heartbeat. Returns whether that came."""
+        """Wait until everybody answers and every node of LIVE agrees with every heartbeat. Returns that look, or None."""
         until = time.monotonic() + limit
         while time.monotonic() < until:
             look = self.look()
             answer = {node for node, _, _ in look.pools}
             if answer >= self.all_nodes and all(self._agreed(look, host.name, name)
                                                 for host in self.site.hosts for name in host.components):
-                return True
-        return False
+                return look
+        return None
 
     def _agreed(self, look, host, name):
         one = look.instances.get((host, name))
@@ -117,15 +118,27 @@ class Bench:
 
     def versions(self):
         """{host: version} by the applications' own word; None where they differ or do not answer."""
-        look = self.look()
+        look = self.witness.looks[-1]
         said = {host.name: {one.version for (name, _), one in look.instances.items() if name == host.name}
                 for host in self.site.hosts}
         return {host: next(iter(found)) if len(found) == 1 else None for host, found in said.items()}
 
-    def all_live(self, hosts=None):
-        look = self.look()
-        return all(look.serves(host.name, name, self.nodes) for host in self.site.hosts for name in host.components
-                   if hosts is None or host.name in hosts)
+    def good(self, limit=20):
+        """Settled within the limit, every host live, and no run open."""
+        look = self.settled(limit)
+        return bool(look) and all(look.serves(host.name, name, self.nodes) for host in self.site.hosts
+                                  for name in host.components) and not self.open_run(0)
+
+    def put_live(self, hosts):
+        """Flip them by hand, past bgdeploy: what `back` left in standby, untouched. Waits for nothing."""
+        token = (PROJECT / ".lab" / self.site.name / "token").read_text().strip()
+        for host in (host for host in self.site.hosts if host.name in hosts):
+            for name in host.components:
+                component = self.site.component(name)
+                asked = urllib.request.Request(f"http://{host.address}:{component.port}{component.heartbeat.path}", b"live",
+                                               {"Authorization": f"Bearer {token}"}, method="PUT")
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(asked, timeout=5).close()
 
     def runs(self, since):
         """{run id: all its events} of the runs that something happened in since that moment."""
@@ -158,12 +171,12 @@ class Bench:
     def whole(self):
         """Everything mended, every stack live and no run open: where cases begin. Returns whether that was reached."""
         self.mend()
-        if self.look().instances and self.settled(20) and self.all_live() and not self.open_run(0):
+        if self.look().instances and self.good():
             return True
         again = "rollout", "--version", VERSIONS[-1], "--older", "--wait"
         for words in ((("resume", "--wait"),) if self.open_run(0) else ()) + (again, again):
             code, self.trouble = self.typed(*words, limit=400)
-            if code in (0, 6) and self.settled(20) and self.all_live() and not self.open_run(0):
+            if code in (0, 6) and self.good():
                 return True
         return False
 

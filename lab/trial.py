@@ -121,7 +121,6 @@ def trial(bench, case, known):
     close(bench, moment.task, stack, words, commands)
     if any("rollback" in what for what, _ in commands):
         wanted = {h: v for h, v in wanted.items() if h not in bench.stacks[stack]}
-    bench.settled(20)
     samples = judged(bench, since, broken)
     evidence = Evidence(
         runs=bench.runs(since), looks=tuple(bench.witness.looks), since=since, floor=floor_of(bench), nodes=bench.nodes,
@@ -221,17 +220,20 @@ def finish(bench, case, words, stack, commands, wait=False):
 
 
 def close(bench, task, stack, words, commands):
-    """From where the case was finished to where the next one begins: every stack live, the version as it was wanted. What is
-    left out of LIVE after `back`, or by a step by hand, is put live again."""
-    if bench.settled(10) and bench.all_live() and not bench.open_run(0):
+    """From where the case was finished to where the next one begins: every stack live, the version as it was wanted.
+
+    A run that goes on by hand is ended by `live`, a deployment after `back` by its command. What `back` took out as it was is
+    no business of any run: the bench puts it live.
+    """
+    if bench.good(10):
         return
-    live, sanity = ("live", "--stack", stack), ("sanity", "--stack", stack)
-    rest = ("--hosts", ",".join(bench.stacks[stack][1:]))           # `back` takes the whole stack out
-    ways = {"deploy": (words,), "rollout": (words,), "deploy host": (words, (*sanity, *rest), (*live, *rest))}
-    for again in ways.get(task, (live, sanity, live)):
+    rest = bench.stacks[stack][1:]          # of a deployment to one host: `back` takes the whole stack out
+    ways = {"deploy": (words,), "rollout": (words,), "deploy host": (words,)}
+    for again in ways.get(task, (("live", "--stack", stack),) if bench.open_run(0) else ()):
         commands.append(one(bench, *again))
-        if bench.settled(10) and bench.all_live() and not bench.open_run(0):
-            return
+    if task not in ("deploy", "rollout"):
+        bench.put_live(rest if task == "deploy host" else bench.stacks[stack])
+        bench.settled(20)
 
 
 def judged(bench, since, broken):

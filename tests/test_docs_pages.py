@@ -37,4 +37,5 @@ def test_the_runbook_says_something_about_every_exit_code():
 
 def test_every_make_target_that_the_readme_names_exists():
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"))) <= set(targets)
+    named = re.findall(r"(?:^|`)make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"demo", "campaign"} <= set(named) <= set(targets)
