@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable
 
 from bgdeploy.decide import decide
-from bgdeploy.errors import NoAnswer
+from bgdeploy.errors import NoAnswer, Unwritable
 from bgdeploy.memory import fold, remember
 from bgdeploy.model import LIVE, Ask, Do, Done, Stop, Wait
 from bgdeploy.prove import drained, known, serves, shortfall, working
@@ -78,9 +78,16 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
 
     :param interrupt: Interrupt, looked at before anything new is started.
     :param accept: keys of warnings that do not count (the inventory's `accept`).
-    :returns: End. Never raises for what the world does; OSError if the journal cannot be written (nothing is done then).
+    :returns: End. Never raises for what the world does.
     """
-    interrupt = interrupt or Interrupt()
+    try:
+        return pursue(goal, policy, journal, ports, interrupt or Interrupt(), accept)
+    except Unwritable as trouble:
+        return unrecorded(goal, policy, journal, ports, trouble)
+
+
+def pursue(goal, policy, journal, ports, interrupt, accept):
+    """The loop. :raises Unwritable: the journal cannot be written; what it was to announce is not done."""
     memory, seen, waiting = fold(journal.events), None, None
 
     def write(kind, **fields):
@@ -120,6 +127,17 @@ def drive(goal, policy, journal, ports, interrupt=None, accept=()):
         except NoAnswer as e:
             step = Stop(e.sentence, e.next_command or "invoke status")
         return finish(journal, goal, ports, policy, memory, seen, step, accept)
+
+
+def unrecorded(goal, policy, journal, ports, trouble):
+    """The End of a run that can write nothing down any more, its own end included: what one more look proves."""
+    memory, seen = fold(journal.events), ports.look()
+    short = shortfall(seen, policy)
+    outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
+    why = f"{trouble.sentence}; nothing more was begun"
+    if short and memory.acted:
+        outcome, code, why = "failed", 8, f"{why}. ACT NOW: the floor is not proved to be served: {'; '.join(short)}"
+    return End(outcome, code, why, (trouble.next_command,), Stop(why, trouble.next_command), seen)
 
 
 def act(goal, policy, ports, interrupt, memory, seen, step, write):

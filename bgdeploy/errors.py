@@ -4,6 +4,7 @@ Trouble
     BadInput      2  the call, the inventory or the configuration; nothing was contacted or changed
     Refused       3  before the first act
     Failed        4  a step failed
+      Unwritable     the journal cannot be written; before the first act 3
     NoAnswer      4  an outside system did not answer, or its answer was lost: nobody knows what happened
 
 Refusals that the rules foresee are data (`model.Stop`, `model.Ask`), not exceptions.
@@ -41,6 +42,10 @@ class Failed(Trouble):
     """An act was tried, answered, and failed."""
 
     exit_code = 4
+
+
+class Unwritable(Failed):
+    """A record could not be put on the disk; what it was to announce is not done."""
 
 
 class NoAnswer(Trouble):

@@ -10,7 +10,7 @@ import secrets
 import time
 from datetime import datetime, timezone
 
-from bgdeploy.errors import Refused
+from bgdeploy.errors import Refused, Unwritable
 
 
 def new_id(now=None):
@@ -47,7 +47,10 @@ class Journal:
                 self._append(event)
 
     def write(self, kind, **fields):
-        """Append one event, fsynced; then tell it. Returns the event (a dict). A full disk raises OSError: no act follows."""
+        """Append one event, fsynced; then tell it. Returns the event (a dict).
+
+        :raises Unwritable: a full disk, say; no act may follow.
+        """
         last = max([event.get("n", 0) for event in self.events[-1:]], default=0)
         event = {"n": max(last, len(self.events)) + 1, "at": round(self.clock(), 3), "kind": kind, **fields}
         self._append(event)
@@ -58,9 +61,13 @@ class Journal:
     def _append(self, event):
         line = b"\n" * self._torn + json.dumps(event, ensure_ascii=True, default=str).encode() + b"\n"
         self._torn = True           # until it is whole and on disk
-        while line:
-            line = line[os.write(self._file, line):]
-        os.fsync(self._file)
+        try:
+            while line:
+                line = line[os.write(self._file, line):]
+            os.fsync(self._file)
+        except OSError as e:
+            raise Unwritable(f"{self.path}: the journal cannot be written: {e.strerror}", "make room there, then invoke resume"
+                             ) from None
         self._torn = False
         self.events.append(event)
 

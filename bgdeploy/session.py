@@ -12,7 +12,7 @@ from bgdeploy.acts import Acts
 from bgdeploy.chef_logs import ChefLogs
 from bgdeploy.copies import Copies, Spared, hand_in
 from bgdeploy.drive import Interrupt, Ports, drive
-from bgdeploy.errors import NoAnswer, Refused
+from bgdeploy.errors import Failed, NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
 from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.memory import fold
@@ -178,6 +178,12 @@ def take_lock(session, asked, run, options):
     holder = {"run": run, "task": asked.task, "why": options.get("reason")}
     if asked.task != "back":
         return session.store.take(holder, wait=options.get("wait") or 0.0, say=session.console.line).keep()
+    try:
+        session.store
+    except Refused as e:        # a folder on a full disk, say: as good as a store that is down
+        session.spared.rest()
+        session.console.line(f"the store cannot be used ({e.sentence}); going back without the lock")
+        return None
     try:        # `back` asks a running driver to stop, then takes over; with the store down it acts without, and says so
         current = session.store.holder()
         if current and not current.get("expired"):
@@ -188,7 +194,7 @@ def take_lock(session, asked, run, options):
             while time.monotonic() < until and session.store.holder():
                 time.sleep(0.1)
         return session.store.take(holder, over=True, say=session.console.line).keep()
-    except NoAnswer as e:
+    except (NoAnswer, Failed) as e:
         session.spared.rest()
         session.console.line(f"the store is down ({e.sentence}); going back without the lock")
         return None

@@ -13,7 +13,7 @@ from invoke import Exit
 
 from bgdeploy import call, clean, goals, inventory, plan as planning, records, release, session as sessions
 from bgdeploy.console import Console
-from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble
+from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
 from bgdeploy.model import Ask, Do, Done, Stop
 from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
@@ -39,7 +39,7 @@ def verb(function):
         except Trouble as trouble:
             console.trouble(trouble)
             # a silence in the middle of a run is that run's own end; one that comes up to here let nothing begin
-            code, after = 3 if isinstance(trouble, NoAnswer) else trouble.exit_code, trouble.next_command
+            code, after = 3 if isinstance(trouble, (NoAnswer, Unwritable)) else trouble.exit_code, trouble.next_command
         except KeyboardInterrupt:
             console.line("interrupted before anything was begun")
             code = 5
@@ -131,6 +131,10 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         if end is None:
             raise Refused("the plan was answered with no, so nothing was done")
         events = sessions.read(os.path.join(session.folder(run), "journal.jsonl"))
+        if not events or events[-1]["kind"] != "ended":         # it could not be written down
+            events.append({"kind": "ended", "outcome": end.outcome, "exit_code": end.exit_code, "why": end.why,
+                           "next": list(end.next), "seen": end.seen and end.seen.to_json()})
+            console.event(events[-1])
         console.ended(events, os.path.relpath(session.folder(run), os.getcwd()))
         if json:
             from bgdeploy import report

@@ -157,7 +157,7 @@ MUTANTS = (
     # ---- journal and plan
     Mutant("torn-line-joins-the-next", "journal.py", '            os.write(self._file, b"\\n")\n', "            pass\n",
            "a torn line tears no later event", "tests/test_journal.py"),
-    Mutant("no-fsync", "journal.py", "        os.fsync(self._file)\n        self._torn", "        self._torn",
+    Mutant("no-fsync", "journal.py", "            os.fsync(self._file)\n        except OSError", "        except OSError",
            "on disk before anybody is told", "tests/test_journal.py"),
     Mutant("plan-forgets-to-remember", "plan.py", "            memory = remember(memory, event)", "            pass",
            "the run does exactly its plan", KEPT),

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bgdeploy.drive import Interrupt, Ports, drive
-from bgdeploy.errors import NoAnswer
+from bgdeploy.errors import NoAnswer, Unwritable
 from bgdeploy.model import Closed, Policy, Result
 from tests.datacentre import Notebook, World, Instance, Machine
 from tests.scenes import (NOW, TWO, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed, rollout,
@@ -342,13 +342,16 @@ def test_a_shortfall_must_last_before_anything_is_rescued():
     assert all(step != "live" for step, _, _ in script.done)
 
 
-def test_a_journal_that_cannot_be_written_lets_nothing_happen():
-    book = Book(began(READY), *TESTED)
-    script = Script(book, READY)
-    book.write = lambda kind, **fields: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    with pytest.raises(OSError):
-        drive(deploy(), Policy(), book, script.ports)
-    assert script.done == []
+@pytest.mark.parametrize("events, last, code", [
+    ([began(READY)], READY, 3), ([began(READY), *TESTED], READY, 4),
+    ([began(READY), *TESTED], steady(*OUT.stack("green"), dark("blue-1")), 8)])
+def test_a_journal_that_cannot_be_written_lets_nothing_happen_and_the_end_says_what_serves(events, last, code):
+    book = Book(*events)
+    script = Script(book, READY, last, last)
+    book.write = lambda kind, **fields: (_ for _ in ()).throw(Unwritable("j: cannot be written: No space left", "make room"))
+    end = drive(deploy(), Policy(), book, script.ports)
+    assert script.done == [] and end.exit_code == code and "No space left" in end.why and end.next == ("make room",)
+    assert ("ACT NOW" in end.why) == (code == 8)
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,7 +13,7 @@ import pytest
 
 from bgdeploy import journal as journals
 from bgdeploy.drive import drive
-from bgdeploy.errors import Refused
+from bgdeploy.errors import Refused, Unwritable
 from bgdeploy.journal import Journal, monotonic_clock, new_id, read
 from bgdeploy.model import Policy
 from tests.datacentre import Instance, Machine, World
@@ -113,7 +113,7 @@ def test_a_full_disk_ends_in_an_error_before_the_effect_and_spoils_no_later_even
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(written(folder)) + 20, soft[1]))
-        with pytest.raises(OSError):
+        with pytest.raises(Unwritable, match="the journal cannot be written"):
             journal.write("doing", step="standby", hosts=["green-1", "green-2"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
