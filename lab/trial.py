@@ -40,7 +40,8 @@ def classes(case):
         return harm.fault, harm.target, "half"
     if harm.target == "deployed" and moment.out:
         return harm.fault, "in standby", "half"
-    return harm.fault, "serving", "half" if moment.out else "all"
+    leaving = harm.target == "serving" and moment.task in ("standby", "live", "back") and moment.kind != "began"
+    return harm.fault, "serving", "half" if moment.out or leaving else "all"    # its share of requests doubles as the others leave
 
 
 def baseline(bench, kind, runs=3):
