@@ -85,14 +85,16 @@ class Balancers:
             self._read([])
 
     def _read(self, lines):
-        networks = []
-        for line in lines:
+        networks, problem = [], None
+        for number, line in enumerate(lines, 1):
             words = line.partition("#")[0].split()
             try:
                 networks.append((ipaddress.ip_network(words[0], strict=False), words[1].lower() if len(words) > 1 else ""))
-            except (IndexError, ValueError):
-                continue                        # an unreadable line names nobody
-        self._networks, self._verdicts = networks, {}
+            except IndexError:
+                continue
+            except ValueError:                  # an unreadable line names nobody
+                problem = problem or "%s, line %d: %s is no address" % (self._path or "balancers", number, _plain(words[0], 40))
+        self._networks, self._verdicts, self.problem = networks, {}, problem
 
 
 def remember(board, header):

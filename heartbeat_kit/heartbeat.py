@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 
-from . import asgi, door, process, state, wsgi
+from . import asgi, door, process, settings, state, wsgi
 from .balancers import HEADER, Balancers, recall, remember
 from .board import Board
 from .wire import SHORT, document, text
@@ -30,15 +30,13 @@ class Heartbeat:
         and brings no new ones. Needs addresses marked `live`. 0: never.
     :param run_dir: where the workers' shared file lies. Default: systemd's RuntimeDirectory, else beside the state file.
     :param start: the service's start id, the same in all workers. Default: see process.start_id.
+    :raises ValueError: a setting that cannot be right, and what to write instead.
     """
 
     def __init__(self, component, version, healthy=None, busy=None, token_file="/etc/bgdeploy/heartbeat-token",
                  balancers="/etc/bgdeploy/balancers", state_dir="/var/lib/bgdeploy-heartbeat", after_boot="keep", only_on=None,
                  guard=True, guard_after=10.0, linger=0.0, path="/heartbeat", run_dir=None, start=None):
-        if after_boot not in ("keep", "standby"):
-            raise ValueError("after_boot is %r: write keep or standby" % (after_boot,))
-        if not component or "/" in component or component.startswith("."):
-            raise ValueError("the component's name %r cannot be a directory's name" % (component,))
+        settings.check({name: value for name, value in locals().items() if name != "self"})
         self.component, self.version = component, _plain(version)
         self.start = _plain(start or process.start_id())
         self.path, self.detail = path, path + "/detail"
@@ -134,7 +132,7 @@ class Heartbeat:
             "busy": self._work(workers), "healthy": healthy, "workers": None if workers is None else len(workers),
             "balancers": recall(self.board),
         }
-        problems = [problem for problem in (why, self.board.problem, self._mixed(workers)) if problem]
+        problems = [problem for problem in (why, self.board.problem, self.balancers.problem, self._mixed(workers)) if problem]
         if problems:
             seen["problems"] = problems
         return document(json.dumps(seen) + "\n", ("ETag", self.etag))
@@ -161,7 +159,8 @@ class Heartbeat:
         except state.Busy as error:
             return text(503, "not changed: %s\n" % error.strerror, ("Retry-After", "1"))
         except OSError as error:
-            return text(500, "not stored: %s; the word now is %s\n" % (error.strerror, self.state.read().word))
+            return text(500, "not stored in %s: %s; the word now is %s\n" % (
+                self.state.directory, error.strerror, self.state.read().word))
         return text(200, word + "\n", ("ETag", self.etag))
 
     def _expected(self, condition):

@@ -116,7 +116,30 @@ class TestWsgi:
         odd = Heartbeat("shop", 'a"b\n\u20ac', state_dir=str(tmp_path), balancers=[], start="s")
         assert self.call(odd.wsgi(None), "/heartbeat/detail")[0]["headers"]["ETag"] == "\"a'b ?/s\""
 
-    @pytest.mark.parametrize("wrong", [{"component": "../x"}, {"component": ""}, {"after_boot": "live"}])
-    def test_a_setting_that_cannot_be_meant_is_refused_at_once(self, tmp_path, wrong):
-        with pytest.raises(ValueError):
-            Heartbeat(**dict({"component": "shop", "version": "1", "state_dir": str(tmp_path)}, **wrong))
+    @pytest.mark.parametrize("name, wrong", [
+        ("component", "../x"), ("component", ""), ("component", None), ("version", ""), ("version", 2.0), ("version", None),
+        ("version", "2.0 1"), ("after_boot", "live"), ("healthy", True), ("busy", 3), ("token_file", None), ("state_dir", None),
+        ("run_dir", 1), ("balancers", "127.0.0.1"), ("balancers", None), ("balancers", ["nonsense"]), ("balancers", [7]),
+        ("balancers", ["10.0.0.1 liv"]), ("only_on", 9080), ("only_on", "9080"), ("guard_after", "10"), ("guard_after", -1),
+        ("linger", None), ("linger", True), ("path", "heartbeat"), ("path", "/"), ("path", None), ("start", 5), ("start", "")])
+    def test_a_setting_that_cannot_be_meant_is_refused_at_once_with_what_to_write(self, tmp_path, name, wrong):
+        usual = {"component": "shop", "version": "1", "state_dir": str(tmp_path), "balancers": []}
+        with pytest.raises(ValueError) as said:
+            Heartbeat(**dict(usual, **{name: wrong}))
+        assert str(said.value).startswith("%s is %r: write " % (name, wrong))
+
+    @pytest.mark.parametrize("name, right", [
+        ("balancers", ["10.0.0.0/8", "10.77.0.3 live  # lb", "", "# none", "::1 standby"]), ("balancers", ()),
+        ("balancers", "/nonexistent"), ("only_on", [9080, "127.0.0.1:9080"]), ("linger", 0), ("guard_after", 0.5),
+        ("healthy", lambda: True), ("path", "/health/beat"), ("run_dir", "/nonexistent")])
+    def test_a_setting_that_can_be_meant_is_taken(self, tmp_path, name, right):
+        usual = {"component": "shop", "version": "1", "state_dir": str(tmp_path), "balancers": []}
+        assert Heartbeat(**dict(usual, **{name: right})).component == "shop"
+
+    def test_a_line_of_the_balancers_file_that_names_nobody_is_told_in_the_detail_view(self, tmp_path):
+        (tmp_path / "balancers").write_text("# LIVE\n10.77.0.3 live\nlive-2 live\n")
+        (tmp_path / "shop").mkdir(exist_ok=True)
+        kit = Heartbeat("shop", "1-1", state_dir=str(tmp_path), balancers=str(tmp_path / "balancers"))
+        assert kit.balancers.known("10.77.0.3") and not kit.balancers.known("10.77.0.4")
+        detail = json.loads(self.call(kit.wsgi(None), "/heartbeat/detail")[1][0])
+        assert detail["problems"] == ["%s, line 3: live-2 is no address" % (tmp_path / "balancers")]

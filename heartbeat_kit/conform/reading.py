@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import ssl
 
 from .verdict import row, said, shown
@@ -87,9 +88,11 @@ def _detail(probe, seen):
         return
     wrong = [key for key, kind in sorted(KEYS.items()) if not isinstance(found.get(key, ()), kind)]
     if wrong:
-        yield row("detail view", False, "missing, or of another kind: %s" % ", ".join(wrong))
+        own = ["it says itself: %s" % said for said in (found.get("problems") or ()) if isinstance(said, str)]
+        yield row("detail view", False, "; ".join(["missing, or of another kind: %s" % ", ".join(wrong)] + own)[:300])
         return
     yield row("detail view", True, "version %s" % found["version"])
+    yield row("version", bool(re.match(r"([0-9]+:)?[^-:/\s]+-[^-:/\s]+\Z", found["version"])), found["version"])
     agrees = found["state"] == said(seen.body) or not found["healthy"]
     yield row("detail agrees", agrees, "%s and %s" % (found["state"], shown(seen.body)))
     yield row("ETag", found["etag"] == '"%s/%s"' % (found["version"], found["start"]), str(found["etag"]))

@@ -25,6 +25,7 @@ CHECKS = {
     "flips at once": (BASIC, "write a new file and rename it, under a lock: never half a word, never two"),
     "survives a restart": (BASIC, "keep the word in a file outside the package, and fsync it"),
     "detail view": (FULL, "a JSON object at PATH/detail; its keys are in docs/heartbeat.md"),
+    "version": (FULL, 'VERSION-RELEASE as RPM has them, such as "2.0.0-1": it is compared with what the repository has'),
     "detail agrees": (FULL, "read both from one place"),
     "ETag": (FULL, 'ETag: "VERSION/START" on the detail view'),
     "one start id": (FULL, "the same in all workers: systemd's INVOCATION_ID"),

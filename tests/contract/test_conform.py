@@ -80,7 +80,8 @@ def test_an_application_in_another_language_reaches_its_level_in_a_few_lines(pro
 def test_what_a_look_cannot_prove_is_said_and_costs_no_level(tmp_path):
     port = free_port()
     served, _ = kept(command("gunicorn", port), tmp_path, port, {
-        "component": "shop", "version": "1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"), "balancers": []})
+        "component": "shop", "version": "1-1", "state_dir": str(tmp_path), "token_file": str(tmp_path / "token"),
+        "balancers": []})
     try:
         report = conform("http://127.0.0.1:%d/heartbeat" % port)
         assert report.level == "full" and report.unproved >= 6
