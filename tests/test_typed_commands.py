@@ -138,8 +138,8 @@ def test_records_that_lie_here_are_read_though_the_store_is_silent_and_what_is_s
     shared(project)
     folder = project / ".bgdeploy" / "runs" / "20260101-000000-1"
     folder.mkdir(parents=True)
-    (folder / "journal.jsonl").write_text(json.dumps({"n": 1, "at": 1.0, "kind": "began", "run": folder.name, "env": inventory.load(
-        env, project).name, "task": "deploy"}) + "\n")
+    event = {"n": 1, "at": 1.0, "kind": "began", "run": folder.name, "env": inventory.load(env, project).name, "task": "deploy"}
+    (folder / "journal.jsonl").write_text(json.dumps(event) + "\n")
     code, out, err = typed(verbs.report, format="html", env=env)
     assert code == 0 and out.startswith("<!") and out.rstrip().endswith("</html>")
     assert "runs of other machines are not known" in err and ("is not up" in err) == (env == LAB)

@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from pymongo import errors
 
 from bgdeploy import clean, versions
-from bgdeploy.did_you_mean import hint
 from bgdeploy.errors import BadInput, NoAnswer
 from bgdeploy.model import Result
 from bgdeploy.outside import lease
@@ -115,7 +114,7 @@ class Migrations:
             for component, _ in migration.needs:
                 if component not in known:
                     raise BadInput(f"{migration.file}: NEEDS: {self._site.file} has no component {clean.line(component, 80)!r}; "
-                                   f"{hint(component, known)}")
+                                   f"there is {', '.join(known)}")
         return found
 
     def named(self, name=None):

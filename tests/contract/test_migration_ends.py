@@ -58,7 +58,8 @@ def test_a_marker_that_nobody_understands_is_never_taken_for_done_nor_for_absent
 
 
 def test_a_count_that_raises_is_named_with_its_line_and_nothing_is_written(site, db):
-    ours, migration = write(site, HEAD + "def up(database):\n    database.orders.delete_many({})\ndef count(database):\n    1 / 0\n")
+    text = "def up(database):\n    database.orders.delete_many({})\ndef count(database):\n    1 / 0\n"
+    ours, migration = write(site, HEAD + text)
     orders(db, 2)
     with pytest.raises(BadInput, match="m.py:6: count: ZeroDivisionError"):
         ours.describe(migration)
@@ -68,7 +69,7 @@ def test_a_count_that_raises_is_named_with_its_line_and_nothing_is_written(site,
 
 
 def test_what_it_needs_must_be_a_component_of_the_site(site):
-    with pytest.raises(BadInput, match="m.py: NEEDS: shop.yml has no component 'apii'; did you mean api?"):
+    with pytest.raises(BadInput, match="m.py: NEEDS: shop.yml has no component 'apii'; there is api, web"):
         write(site, HEAD.replace('"api"', '"apii"') + "def up(database): pass\n")
     with pytest.raises(BadInput, match="no component 'apii'"):
         migrations.Migrations(site).named("m")

@@ -59,7 +59,8 @@ class Other:
     """Another driver that carries the migration out."""
 
     def __init__(self, site, choice=None, ttl=3.0):
-        text = ("import sys; from types import SimpleNamespace as S; namespace = S; from bgdeploy.outside.migrations import Migrations; "
+        text = ("import sys; from types import SimpleNamespace as S; namespace = S\n"
+                "from bgdeploy.outside.migrations import Migrations; "
                 "from bgdeploy.errors import Trouble\n"
                 f"ours = Migrations(S(**{vars(site)!r}))\n"
                 "sys.stdin.readline()\n"

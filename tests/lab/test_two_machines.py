@@ -37,8 +37,8 @@ class Machine:
 
     def __init__(self, lab, name):
         self.lab, self.state = lab, lab.folder / f"state-{name}"
-        self.prefix = ["unshare", "--uts", "--mount", "sh", "-c", 'hostname "$1"; mount --bind "$2" "$3"; shift 3; exec "$@"', "sh",
-                       name, str(lab.folder / f"boot-{name}"), "/proc/sys/kernel/random/boot_id"]
+        self.prefix = ["unshare", "--uts", "--mount", "sh", "-c", 'hostname "$1"; mount --bind "$2" "$3"; shift 3; exec "$@"',
+                       "sh", name, str(lab.folder / f"boot-{name}"), "/proc/sys/kernel/random/boot_id"]
         (lab.folder / f"boot-{name}").write_text(f"{uuid.uuid4()}\n")
 
     def start(self, *words):
@@ -54,7 +54,8 @@ class Machine:
 
     def runs(self):
         folder = self.state / "runs"
-        return {run: journal.read(folder / run / "journal.jsonl") for run in sorted(os.listdir(folder) if folder.exists() else ())}
+        there = sorted(os.listdir(folder)) if folder.exists() else ()
+        return {run: journal.read(folder / run / "journal.jsonl") for run in there}
 
 
 @pytest.fixture(scope="module")
