@@ -41,7 +41,7 @@ def classes(case):
     if harm.target == "deployed" and moment.out:
         return harm.fault, "in standby", "half"
     leaving = harm.target == "serving" and moment.task in ("standby", "live", "back") and moment.kind != "began"
-    return harm.fault, "serving", "half" if moment.out or leaving else "all"    # its share of requests doubles as the others leave
+    return harm.fault, "serving", "half" if moment.out or leaving else "all"    # as the others leave, its share doubles
 
 
 def baseline(bench, kind, runs=3):
@@ -97,7 +97,7 @@ def trial(bench, case, known):
             asides = [bench.load.aside(bench.components[0], node, "/slow?s=16", 60) for node in bench.nodes for _ in range(4)]
         else:
             commands.append(one(bench, name, "--stack", stack))
-    began = bench.now()
+    began, prepared = bench.now(), len(commands)
     follower, process = bench.follow(), bench.type(*words)
     broken = attend(bench, process, follower, moment, harm, target, host, case.held)
     if harm.fault == "stop" and broken:
@@ -106,7 +106,7 @@ def trial(bench, case, known):
         process.send_signal(signal.SIGCONT)
     code = process.ended(LIMIT)
     first = (" ".join(words), code)
-    commands.insert(len(commands) - (1 if harm.fault == "stop" and broken else 0), first)
+    commands.insert(prepared, first)
     if broken is None:
         notes.append("the moment did not come")
     elif broken.until is None and harm.lasts:
@@ -118,7 +118,7 @@ def trial(bench, case, known):
     elif code not in GOOD and commands[-1][1] not in GOOD:
         finish(bench, case, words, stack, commands)
     done = bench.now()
-    typed = commands[commands.index(first) + 1:] if harm.fault != "stop" else [c for c in commands if c is not first]
+    typed = commands[prepared + 1:]
     close(bench, moment.task, stack, words, commands)
     if any("rollback" in what for what, _ in commands):
         wanted = {h: v for h, v in wanted.items() if h not in bench.stacks[stack]}
