@@ -98,7 +98,7 @@ class BgdeployReport < Chef::Handler
 
   def line(resource)
     name = resource.sensitive ? "#{resource.resource_name}[sensitive]" : text("#{resource.resource_name}[#{resource.name}]", 200)
-    { resource: name, cookbook: resource.cookbook_name.to_s, line: resource.source_line.to_s[%r{[^/]+/[^/]+:\d+}],
+    { resource: name, cookbook: resource.cookbook_name.to_s, line: resource.source_line.to_s[%r{([^/]+/){1,2}[^/]+:\d+}],
       seconds: resource.elapsed_time.to_f.round(3) }
   end
 
