@@ -30,7 +30,8 @@ def start(place):
     with open(log, "wb") as out:
         started = subprocess.Popen(words, cwd=CODE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     until = time.monotonic() + 10
-    while time.monotonic() < until and started.poll() is None and not _found(place, started.pid):
+    # A socket that is there does not yet listen: between its two calls a connection is refused (seen once).
+    while time.monotonic() < until and started.poll() is None and not (_found(place, started.pid) and process(place)):
         time.sleep(0.01)
     if not process(place):
         said = log.read_text(errors="replace").strip().splitlines() or ["no message"]
