@@ -46,6 +46,12 @@ def test_little_room_is_a_warning_and_a_disk_that_cannot_be_written_a_refusal():
     assert [(outcome, detail.split(" ")[0]) for outcome, detail, _ in said] == [("warn", "5"), ("warn", "3"), ("fail", "/usr")]
 
 
+def test_a_licence_that_nobody_accepted_is_a_refusal_and_one_that_is_not_known_is_none():
+    said = rows(licence=False)
+    assert [outcome for outcome, *_ in said] == ["fail"] and "chef_license 'accept'" in said[0][2]
+    assert rows(licence=None) == [] and rows(licence=True) == []
+
+
 def test_whoever_holds_dnfs_lock_or_keeps_other_runs_off_is_named():
     holder = {"pid": 7, "user": "root", "since": None, "command": "dnf-automatic"}
     said = rows(package_lock=holder, reserved={"run": "r1", "left": 60.0, "held": True})

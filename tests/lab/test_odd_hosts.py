@@ -119,6 +119,27 @@ def test_a_session_that_a_firewall_forgets_in_a_silent_converge_is_replaced_and_
     assert checked.returncode == 0 and "the login shell prints by itself" in checked.stdout, checked.stdout
 
 
+@pytest.mark.parametrize("harm, mend, sentence", [
+    ("sed -i.kept /chef_license/d /etc/chef/client.rb", "mv /etc/chef/client.rb.kept /etc/chef/client.rb",
+     "licence is not accepted"),
+    ("echo 'http_proxy \"http://127.0.0.1:1\"' >> /etc/chef/client.rb", "sed -i /http_proxy/d /etc/chef/client.rb",
+     "no_proxy does not name 10.77.0.6"),
+    ("mount --bind /usr /usr && mount -o remount,bind,ro /usr", "umount /usr", "/usr is mounted read-only"),
+    ("systemctl -q enable chef-client", "systemctl -q disable chef-client", "starts chef-client by itself")])
+def test_what_would_stop_a_converge_half_way_refuses_the_deployment_while_everything_still_serves(field, harm, mend, sentence):
+    field.lab.root("green-1", "printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > "
+                              f"/etc/systemd/system/chef-client.service; {harm}")
+    try:
+        done = field.invoke("deploy", "--stack", "green", "--version", "2.0.0")
+        checked = field.invoke("check")
+    finally:
+        field.lab.root("green-1", mend)
+    assert (done.returncode, checked.returncode) == (3, 3), done.stdout + checked.stdout
+    assert sentence in done.stdout + done.stderr and sentence in checked.stdout, done.stdout + done.stderr + checked.stdout
+    status = json.loads(field.invoke("status", "--json").stdout)
+    assert [s["verdict"] for s in status["stacks"]] == ["live", "live"]
+
+
 def test_a_full_disk_is_warned_of_named_and_after_making_room_resume_ends_it_also_over_a_reboot(field):
     field.lab.break_("disk-full", "green-1", left="300k")
     try:
