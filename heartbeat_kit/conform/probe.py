@@ -29,6 +29,8 @@ class Probe:
             raise ValueError("%r is no Host header: write a name such as shop.example" % host)
         if self.place.scheme not in ("http", "https") or not self.place.hostname:
             raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
+        if ca_file is not None and self.place.scheme != "https":
+            raise ValueError("the CA file %s is for an https address, and %s is none" % (ca_file, url))
         self.path, self.token, self.timeout = self.place.path or "/heartbeat", token, timeout
         try:
             self.tls = ssl.create_default_context(cafile=ca_file) if self.place.scheme == "https" else None

@@ -195,9 +195,46 @@ class TestCommandLine:
         ["--url", "http://127.0.0.1:1/heartbeat", "--token-file", "/nonexistent"],
         ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"],
         ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"],
-        ["--url", "http://127.0.0.1:1/", "--host-header", "a b"], ["--url", "http://127.0.0.1:1/", "--slow", "slow"]])
+        ["--url", "http://127.0.0.1:1/", "--ca-file", "/dev/null"], ["--url", "http://127.0.0.1:1/", "--host-header", "a b"],
+        ["--url", "http://127.0.0.1:1/", "--slow", "slow"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
 
+    def test_a_token_of_somebody_else_is_named_as_such(self, tmp_path):
+        port = free_port()
+        served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
+        (tmp_path / "token").write_text("not-this-one\n")
+        try:
+            flips = next(row for row in tried(port, tmp_path).rows if row.check == "flips")
+            assert flips.outcome == "miss" and "--token-file" in flips.cure
+        finally:
+            served.stop()
 
+
+class TestTask:
+    """invoke heartbeat.conform: the same, with the exit codes of the other tasks."""
+
+    def invoke(self, *arguments):
+        argv = [sys.executable, "-m", "invoke", "heartbeat.conform", *arguments]
+        return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+
+    def test_the_level_that_is_asked_for_decides_about_the_exit_code(self, tmp_path):
+        port = free_port()
+        served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "no detail"], tmp_path, port)
+        try:
+            where = ["--url", "http://127.0.0.1:%d/heartbeat" % port, "--token-file", str(tmp_path / "token")]
+            basic, full = self.invoke(*where, "--serving"), self.invoke(*where, "--level", "full", "--json")
+            late = "cheap" in [line.split()[1] for line in basic.stdout.splitlines() if " miss " in line]    # a busy machine
+            assert late or (basic.returncode == 0 and "level: basic" in basic.stdout), basic
+            assert full.returncode == 3 and json.loads(full.stdout)["level"] in ("basic", "none" if late else "basic"), full
+        finally:
+            served.stop()
+
+    @pytest.mark.parametrize("arguments", [
+        [], ["--url", "http://u:p@127.0.0.1:1/"], ["--url", "http://127.0.0.1:1/", "--level", "nope"],
+        ["--url", "http://127.0.0.1:1/", "--slow", "slow"], ["--url", "http://127.0.0.1:1/", "--host-header", "a b"],
+        ["--url", "http://127.0.0.1:1/", "--ca-file", "/dev/null"], ["--url", "http://127.0.0.1:1/", "--restart", ""]])
+    def test_a_bad_call_ends_with_2_and_one_sentence(self, arguments):
+        done = self.invoke(*arguments)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done
