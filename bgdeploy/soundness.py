@@ -196,7 +196,7 @@ def _store(data):
         yield ("production",), "a file store locks out drivers on this machine only", \
             "name a lock_host, or a store: mongodb://... that every driver reaches"
     for key in ("store", "database"):
-        if re.match(r"mongodb(\+srv)?://[^/@]*:[^/@]*@", data.get(key, "")):
+        if re.match(r"mongodb(\+srv)?://[^@?]*:[^@?]*@", data.get(key, "")):
             yield (key,), "holds a password", f"take it out and name {key}_password_file or {key}_password_env"
     for secret in ("store_password_file", "store_password_env"):
         if secret in data and not store.startswith("mongodb"):

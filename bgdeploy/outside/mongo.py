@@ -8,6 +8,7 @@ import os
 import re
 import threading
 import urllib.parse
+import warnings
 
 import pymongo
 from pymongo import errors
@@ -102,13 +103,23 @@ class Mongo:
         if self._password:
             options["password"] = _reveal(self._password, self.what)
         try:
-            return pymongo.MongoClient(self._address, connect=False, **options)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", UserWarning)
+                client = pymongo.MongoClient(self._address, connect=False, **options)
         except pymongo.errors.ServerSelectionTimeoutError as e:
             raise self.silent(e) from None
-        except (pymongo.errors.PyMongoError, ValueError, TypeError) as e:
+        except (pymongo.errors.PyMongoError, ValueError, TypeError, OSError) as e:      # the latter: a file of certificates
             raise self._wrong(e) from None
+        for one in told:        # what it cannot use it leaves out: a misspelt authMechanism, or tls itself
+            if one.category is UserWarning and "pymongo" in one.filename:
+                client.close()
+                raise self._wrong(one.message)
+        return client
 
     def _wrong(self, trouble):
+        if "@" in self._address.partition("://")[2].partition("/")[2].partition("?")[0]:    # none of it may be shown
+            return BadInput(f"{self.what}: the address of {self.where} makes no sense: its user, password or database holds a "
+                            f"sign that must be written as %XX there")
         if "DNS" in str(trouble) or "timed out" in str(trouble):        # mongodb+srv asks the name service first
             return self.silent(trouble)
         return BadInput(f"{self.what}: the address of {self.where} makes no sense: {clean.line(trouble, 200)}")
@@ -123,7 +134,8 @@ def too_large(trouble):
 
 def _where(address):
     """host:port[,host:port] of an address: without user, password and options."""
-    return clean.line(urllib.parse.urlsplit(address).netloc.rpartition("@")[2] or "an unnamed host", 200)
+    rest = address.partition("://")[2].partition("?")[0]
+    return clean.line(rest.rpartition("@")[2].partition("/")[0] or "an unnamed host", 200)      # a password may hold a slash
 
 
 def _reveal(secret, what):

@@ -150,6 +150,16 @@ def test_a_server_s_clock_that_jumps_ahead_steals_from_nobody(database, mongo):
     assert taken and taken[0].release()
 
 
+@pytest.mark.parametrize("address, said", [
+    ("mongodb://ann@h/x?authMechanism=PERHAPS", "authmechanism"), ("mongodb://ann@h/x?tlss=true", "tlss"),
+    ("mongodb://ann@h/x?tls=true&tlsCAFile=/no/such/file", "/no/such/file"), ("mongodb://ann:hunt/er22@h/x", "written as %XX"),
+    ("mongodb://ann:hunt@er22@h/x", "escaped")])
+def test_what_the_address_asks_for_in_vain_is_refused_not_left_out(tmp_path, address, said):
+    with pytest.raises(BadInput, match=said) as refused:
+        opened(described(address, tmp_path)).holder()
+    assert "er22" not in refused.value.sentence and "the address of h makes no sense" in refused.value.sentence
+
+
 def test_the_address_is_checked_and_the_password_shown_nowhere(tmp_path, monkeypatch):
     for address in ("mongodb://", "mongodb://h:99999", "mongodb://h/?readPreference=perhaps", "mongodb://h:x/db"):
         with pytest.raises((BadInput, NoAnswer)) as trouble:
