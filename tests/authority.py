@@ -17,8 +17,11 @@ class Authority:
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("authority")
+    return made(tmp_path_factory.mktemp("authority"))
 
+
+def made(folder):
+    """A new Authority, its files in this folder."""
     def openssl(*arguments):
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
