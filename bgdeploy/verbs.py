@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, clean, goals, inventory, plan as planning, records, release, session as sessions
+from bgdeploy import call, clean, goals, inventory, plan as planning, records, release, reservation, session as sessions
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
-from bgdeploy.model import Ask, Do, Done, Stop
+from bgdeploy.model import Ask, Do, Done, Goal, Stop
 from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
 
@@ -323,6 +323,7 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         if goal.get("migrate"):
             sessions.settle(session, goal["migrate"], word, name)
         if word == "stop":
+            reservation.of(site, session.shell, name, Goal.from_json(goal), journal, console.line)
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
         journal.close()
         sessions.write_reports(session, name, journal.events)

@@ -136,7 +136,7 @@ def start_argv(site, host, run, release, restart=()):
 def why_run(shell, site, host, versions=(), limit=180.0):
     """Let Chef say what it would do on a host, and change nothing: its words for a person; no rule reads them.
 
-    :param versions: pairs (component, full version); whatever is not named stays at what is installed. Cookbooks: as they are now.
+    :param versions: pairs (component, full version); what is not named stays as it is installed. Cookbooks: as they are now.
     :returns: text, cleaned and capped. :raises Refused: a run goes on, or nothing is installed and no version was named.
     """
     cookbooks, content = revision(os.path.join(site.base, site.chef.path)) if site.chef.cookbooks == "local" else ("", b"")
@@ -161,7 +161,7 @@ def reserve(shell, site, host, run, limit=30.0):
     return _act(shell, site, host, argv, limit, lambda said: "")
 
 
-def release(shell, site, host, limit=30.0):
+def release(shell, site, host, limit=10.0):
     """Let other Chef runs on a host go on. :returns: Result; ok also where none was kept off: evidence["released"] tells."""
     return _act(shell, site, host, ["release"], limit, lambda said: "")
 
