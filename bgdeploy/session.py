@@ -42,6 +42,7 @@ class Session:
         ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool)
         self.observer = Observer(site, self.shell, ports, now=self.clock)
         self.interrupt = Interrupt()
+        self.begun = False          # a run was opened or joined by this invocation
         self._store = self._migrations = None
         self.spared = Spared(lambda: self.store)        # the store, for what a run can do without
 
@@ -157,11 +158,15 @@ def pursue(session, asked, options):
     :returns: (End, run id), or (None, None) if a person said no to the plan.
     :raises Trouble: refused before anything was done.
     """
-    run = new_id()
-    grip = take_lock(session, asked, run, options)
+    run, grip = new_id(), None
     try:
+        grip = take_lock(session, asked, run, options)
         with catching(session.interrupt):
             return locked(session, asked, options, run, grip)
+    except NoAnswer as e:
+        if session.begun:
+            raise
+        raise Refused(e.sentence, e.next_command or "invoke status") from None      # nothing was done: that is no failed step
     finally:
         if grip:
             let_go(grip, session.interrupt)
@@ -228,6 +233,7 @@ def locked(session, asked, options, run, grip):
     run = joined[0] if joined else run
     journal = session.journal(run, events_of(joined), [console.event])
     journal.tellers.append(superseding(session, asked, open_ones))
+    session.begun = True
     begin(session, journal, asked, goal, seen, options, joined, policy)
     watcher = watch.Watch(site).start()
     acts = Acts(site, session.shell, run, session.by()["user"], (revision, cookbooks) if revision else None,

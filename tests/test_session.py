@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from bgdeploy import opening, session as sessions
-from bgdeploy.errors import Refused
+from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.goals import Asked
 from bgdeploy.journal import Journal, read
 from bgdeploy.memory import fold
@@ -29,6 +29,16 @@ def session(tmp_path):
 
 def kept(session, name):
     return read(os.path.join(session.folder(name), "journal.jsonl"))
+
+
+def test_who_cannot_ask_for_the_lock_is_refused_before_any_act(session):
+    """Not a failed step: a driver stopped in mid-change of the lock kept others out, and they ended with 4."""
+    def silent(*_, **__):
+        raise NoAnswer("guard: another process has been in the middle of a change for 3 s")
+    session.store, session.begun = SimpleNamespace(take=silent), False
+    session.console = SimpleNamespace(line=print)
+    with pytest.raises(Refused, match="in the middle of a change"):
+        sessions.pursue(session, Asked("standby", "green"), {})
 
 
 class TestTakingAPlace:
