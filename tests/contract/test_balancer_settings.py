@@ -181,3 +181,15 @@ def test_a_live_that_has_forgotten_everything_loses_no_request_and_sends_none_to
         assert set(live["answers"]) == {"web green-1 2.0.0-1"}
     finally:
         data.stop()
+
+
+def test_an_instance_that_starts_slowly_is_up_at_once_and_its_share_grows(tmp_path):
+    """So the soak between two stacks, and not the pool, has to give it the time."""
+    data = Data(tmp_path, change=lambda text: text.replace("rise 2", "rise 2 slowstart 30s"))
+    try:
+        flip(data, "green-1", "live")
+        settled(data, green=(YES, NO))
+        served = [get(data.site.live.nodes[0].address)[1] for _ in range(60)]
+        assert 0 < served.count("green-1") < 20, served
+    finally:
+        data.stop()
