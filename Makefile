@@ -32,7 +32,7 @@ campaign:	## faults x moments of a run, under traffic, judged by one checker (N=
 
 lint:	## what a reviewer should not have to say
 	@$(PYTHON) lab/setup.py run lint
-	@git ls-files -z '*.py' host/bgdeploy-host | xargs -0 $(PYTHON) -m flake8 --isolated --select F,E9,E501,W191,W291,W293 \
+	@git ls-files -z '*.py' host/bgdeploy-host host/reserve | xargs -0 $(PYTHON) -m flake8 --isolated --select F,E9,E501,W191,W291,W293 \
 	    --max-line-length 130 --per-file-ignores 'tests/*:F811,F401'
 	@! git grep -nIE '[[:space:]]+$$' -- '*.rb' '*.sh' '*.yml' || { echo 'blanks at the end of a line'; exit 1; }
 

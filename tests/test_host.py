@@ -96,7 +96,7 @@ class TestArguments:
         assert done.returncode == 0
 
     def test_everything_runs_on_python_36(self):
-        for path in [*HOST.rglob("*.py"), HOST / "bgdeploy-host"]:
+        for path in [*HOST.rglob("*.py"), HOST / "bgdeploy-host", HOST / "reserve"]:
             ast.parse(path.read_text(), feature_version=(3, 6))
 
 
