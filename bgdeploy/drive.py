@@ -238,6 +238,8 @@ def over(goal, policy, memory, waiting, step, seen):
     fields = {"wait": waiting.step.kind, "stack": waiting.step.stack, "hosts": list(waiting.hosts),
               "seconds": round(max(0.0, seen.at - waiting.since), 3), "outcome": "stopped" if isinstance(step, Stop) else "over",
               "passed": passed(goal, waiting.step, step)}
+    if waiting.step.kind == "host":
+        fields["silent"] = [name for name in waiting.hosts if not known(seen.host(name))]
     if waiting.step.kind == "drain":
         ends = {h.name: drained(h, memory, policy, seen.at) for h in map(seen.host, waiting.hosts) if known(h)}
         fields["outcomes"] = ends = {name: end for name, end in ends.items() if end}

@@ -162,6 +162,8 @@ def _waited(e):
     word = OVER.get(what, outcome) if outcome == "over" else f"{WAITS.get(what, 'waits')} no longer: {outcome}"
     if what == "chef" and outcome == "over" and e.get("passed") is False:
         word = f"{WAITS[what]} no longer,"       # perhaps the host is silent now, and Chef goes on
+    if what == "host" and names(e.get("silent")):
+        word = f"{WAITS[what]} no longer: none came from {' '.join(names(e['silent']))}"
     word = outcome if what == "drain" and outcome != "stopped" else word
     by = {host: text(who) for host, who in mapping(e.get("counted_by")).items() if text(who)}
     alike = "".join(set(by.values())) if len(set(by.values())) < 2 else "; ".join(f"{host}: {who}" for host, who in by.items())

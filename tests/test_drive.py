@@ -278,6 +278,11 @@ class TestWaits:
         _, book, _ = run(by_hand("drain"), counted, events=[TAKEN])
         assert book.last("waited")["counted_by"] == {"green-1": "kit", "green-2": "api by balancer, web by nothing"}
 
+    def test_a_wait_for_a_host_that_never_answered_names_it(self):
+        off = steady(dark("green-1"), host("green-2", "standby"))
+        end, book, _ = run(by_hand("drain"), off, events=[TAKEN], policy=ENDLESS)
+        assert end.exit_code == 6 and book.last("waited")["silent"] == ["green-1"]
+
     def test_what_was_quiet_before_anybody_had_to_wait_has_an_end_and_a_witness_too(self):
         quiet = steady(*(host(name, "standby", counted_by="kit") for name in ("green-1", "green-2")))
         slow = steady(*(host(name, "standby", counted_by="kit", live_pool="moving") for name in ("green-1", "green-2")))

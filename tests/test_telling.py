@@ -17,6 +17,15 @@ def test_that_chef_has_ended_is_said_only_where_the_run_got_on_from_it(passed, l
     assert said(kind="waited", wait="chef", stack="green", hosts=["green-1"], seconds=35.0, outcome="over", passed=passed) == line
 
 
+@pytest.mark.parametrize("silent, line", [
+    (["green-1"], "green waits for an answer no longer: none came from green-1 after 9.0 s"),
+    ([], "green the answer is there after 9.0 s"), (None, "green the answer is there after 9.0 s")])
+def test_an_answer_is_there_only_where_it_came(silent, line):
+    """A drain goes on from a host that is switched off: nothing of it can be measured."""
+    event = {"kind": "waited", "wait": "host", "stack": "green", "hosts": ["green-1"], "seconds": 9.0, "outcome": "over"}
+    assert said(**event, silent=silent) == line
+
+
 @pytest.mark.parametrize("by, words", [
     ({"green-1": "kit", "green-2": "kit"}, " (counted by kit)"), ({"green-1": ""}, ""), (None, ""),
     ({"green-1": "kit", "green-2": "api by balancer, web by nothing"},
