@@ -51,7 +51,7 @@ def main(words):
     print(table)
     print(findings.summary(rows, len(chosen), time.monotonic() - began))
     if asked.number is None and not asked.only and len(rows) == len(chosen):
-        findings.write(rows, known(BASELINES), "make campaign")
+        findings.write(rows, len(chosen), known(BASELINES), "make campaign")
     return 1 if any(codes) or any(row["broken"] for row in rows) or len(rows) < len(chosen) else 0
 
 

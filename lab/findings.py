@@ -45,11 +45,14 @@ def baseline_table(rows):
     return "\n".join(lines)
 
 
-def write(rows, baselines, command):
-    """Put date, command, sum and tables into the page, between its marks; the rest of it is people's."""
+def write(rows, wanted, baselines, command):
+    """Put date, command, sum and tables into the page, between its marks; the rest of it is people's.
+
+    :param wanted: how many cases the campaign has.
+    """
     text = PAGE.read_text()
     head, rest = text.split(BEGIN)
     seconds = max(row["at"] for row in rows) - min(row["at"] for row in rows)
     found = (f"{BEGIN}\n`{command}`, {time.strftime('%Y-%m-%d', time.gmtime())}, two cores, {RATE} requests a second.\n\n"
-             f"{summary(rows, len(rows), seconds)}.\n\n### Baselines\n{baseline_table(baselines)}\n\n### Cases\n{table(rows)}\n")
+             f"{summary(rows, wanted, seconds)}.\n\n### Baselines\n{baseline_table(baselines)}\n\n### Cases\n{table(rows)}\n")
     PAGE.write_text(head + found + END + rest.split(END)[1])
