@@ -13,6 +13,7 @@ from lab.verdict import BEFORE, GOOD, Baseline, Evidence
 
 LIMIT = 150.0           # seconds that a command may take, and as much again for each stack of a rollout
 STOPPED = 33.0          # seconds: longer than a lease lasts
+LONGER = 14.0           # seconds of a fault that is held, in a baseline: until LIVE has noticed, and clients have given up
 CALM = 2.0              # seconds of traffic before the fault of a baseline, and after everything has settled
 AWAY = 2.0              # seconds after its mending in which a node that was away is not asked yet
 SIGNALS = {"kill": (signal.SIGKILL,), "stop": (signal.SIGSTOP,), "term": (signal.SIGTERM, signal.SIGTERM)}
@@ -41,7 +42,8 @@ def classes(case):
     if harm.target == "deployed" and moment.out:
         return harm.fault, "in standby", "half"
     leaving = harm.target == "serving" and moment.task in ("standby", "live", "back") and moment.kind != "began"
-    return harm.fault, "serving", "half" if moment.out or leaving else "all"    # as the others leave, its share doubles
+    hits = "serving, held" if harm.fault == "hang" and case.held else "serving"     # mended early it answers late, but in time
+    return harm.fault, hits, "half" if moment.out or leaving else "all"    # as the others leave, its share doubles
 
 
 def baseline(bench, kind, runs=3):
@@ -51,7 +53,8 @@ def baseline(bench, kind, runs=3):
     """
     fault, hit, _ = kind
     out, on = list(bench.stacks)[:2]
-    target = {"serving": bench.stacks[on][0], "in standby": bench.stacks[out][0], "": None}.get(hit, hit)
+    target = {"serving": bench.stacks[on][0], "in standby": bench.stacks[out][0], "": None}.get(hit.removesuffix(", held"), hit)
+    hold = LONGER if hit.endswith("held") else HOLD
     failed, gaps = [], []
     for _ in range(runs):
         since = bench.now()
@@ -59,7 +62,7 @@ def baseline(bench, kind, runs=3):
         broken = None
         if target:
             broken = broke(bench, fault, target, ())
-            time.sleep(HOLD)
+            time.sleep(hold)
             mended(bench, broken)
         else:
             time.sleep(HOLD)
