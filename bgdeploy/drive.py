@@ -72,6 +72,11 @@ class End:
     seen: object = None
     warnings: tuple = field(default=())
 
+    def event(self):
+        """As the journal would have it, where that could not be written."""
+        return {"kind": "ended", "outcome": self.outcome, "exit_code": self.exit_code, "why": self.why, "next": list(self.next),
+                "seen": self.seen.to_json() if self.seen else None}
+
 
 def drive(goal, policy, journal, ports, interrupt=None, accept=()):
     """Pursue the goal until there is an end; journal everything before it has an effect.

@@ -3,6 +3,7 @@
 A last line torn by a crash is not an event; whatever follows a torn line starts on a line of its own.
 """
 
+import errno
 import json
 import os
 import pwd
@@ -11,6 +12,8 @@ import time
 from datetime import datetime, timezone
 
 from bgdeploy.errors import Refused, Unwritable
+
+DENIED = (errno.EACCES, errno.EPERM)
 
 
 def new_id(now=None):
@@ -34,8 +37,9 @@ class Journal:
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as e:
             path = e.filename or folder
-            raise Refused(f"{path}: the journal cannot be written: {e.strerror}; {owned(path)}, you are {user(os.geteuid())}: "
-                          f"let its owner share it, or set BGDEPLOY_STATE to a folder of yours") from None
+            whose = f"; {owned(path)}, you are {user(os.geteuid())}: let its owner share it" if e.errno in DENIED else ""
+            raise Refused(f"{path}: the journal cannot be written: {e.strerror}{whose}",
+                          "put that right, or set BGDEPLOY_STATE to a folder that can be written") from None
         self._torn = False
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
@@ -66,8 +70,8 @@ class Journal:
                 line = line[os.write(self._file, line):]
             os.fsync(self._file)
         except OSError as e:
-            raise Unwritable(f"{self.path}: the journal cannot be written: {e.strerror}", "make room there, then invoke resume"
-                             ) from None
+            after = "then invoke resume" if any(one["kind"] == "doing" for one in self.events) else "or set BGDEPLOY_STATE"
+            raise Unwritable(f"{self.path}: the journal cannot be written: {e.strerror}", f"make room there, {after}") from None
         self._torn = False
         self.events.append(event)
 

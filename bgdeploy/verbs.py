@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import call, clean, goals, inventory, plan as planning, records, release, reservation, session as sessions
+from bgdeploy import (asking as questions, call, clean, goals, inventory, plan as planning, records, release, reservation,
+                      session as sessions)
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
 from bgdeploy.model import Ask, Do, Done, Goal, Stop
@@ -111,9 +111,9 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
     wanted = None if name is None else call.choice(name, tuple(m.name for m in migrations.discover(site.migrations)), "--name")
     asking = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and not no_input and not json
     if asking:
-        options["ask"] = lambda question: ask(console, question)
+        options["ask"] = lambda question: questions.ask(console, question)
     if site.confirm and asking and not yes and task in ("deploy", "rollout", "rollback", "migrate"):
-        options["confirm"] = lambda goal, seen, policy: confirm(console, goal, seen, policy)
+        options["confirm"] = lambda goal, seen, policy: questions.confirm(console, goal, seen, policy)
     site = open_site(env)
     if why_run:
         return rehearse(console, site, asked)
@@ -132,17 +132,24 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
             raise Refused("the plan was answered with no, so nothing was done")
         events = sessions.read(os.path.join(session.folder(run), "journal.jsonl"))
         if not events or events[-1]["kind"] != "ended":         # it could not be written down
-            events.append({"kind": "ended", "outcome": end.outcome, "exit_code": end.exit_code, "why": end.why,
-                           "next": list(end.next), "seen": end.seen and end.seen.to_json()})
+            events.append(end.event())
             console.event(events[-1])
-        console.ended(events, os.path.relpath(session.folder(run), os.getcwd()))
+        console.ended(events, from_here(session.folder(run)))
         if json:
             from bgdeploy import report
             console.document(report.result(events))
-    if end.exit_code == 5:
-        console.flush()
-        os._exit(5)     # threads that still wait for a host must not hold the process past what an abort leaves it
+        if end.exit_code == 5:
+            console.flush()
+            os._exit(5)     # neither threads that wait for a host nor a silent store may use up what an abort leaves
     return end.exit_code
+
+
+def from_here(path):
+    """The path as it is typed here; whole where this folder has been removed meanwhile."""
+    try:
+        return os.path.relpath(path)
+    except OSError:
+        return path
 
 
 def wanted_stack(site, task, stack):
@@ -159,40 +166,6 @@ def wanted_versions(site, task, version, component):
     if typed or task not in ("deploy", "rollout", "converge"):
         return typed
     return tuple((name, text) for name, text in site.versions if not only or name in only)
-
-
-def ask(console, question):
-    """On a terminal: one of the choices; end of input means that nobody answers now."""
-    console.line(question.why)
-    while True:
-        try:
-            word = typed_word(f"{' | '.join(question.choices)}? ")
-        except (EOFError, KeyboardInterrupt):
-            return None
-        if word in question.choices:
-            return word
-
-
-def confirm(console, goal, seen, policy):
-    console.plan(planning.plan(goal, seen, policy, time.time()))
-    try:
-        return typed_word("go on? (yes/no) ").lower() in ("y", "yes")
-    except EOFError:
-        return False
-
-
-def typed_word(prompt):
-    """What a person types. A signal ends the wait, though a run only takes note of signals elsewhere.
-
-    :raises EOFError: the input has ended. :raises KeyboardInterrupt: a signal came.
-    """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
-    try:
-        return input(prompt).strip()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def rehearse(console, site, asked):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bgdeploy.drive import Interrupt, Ports, drive
+from bgdeploy import report
 from bgdeploy.errors import NoAnswer, Unwritable
 from bgdeploy.model import Closed, Policy, Result
 from tests.datacentre import Notebook, World, Instance, Machine
@@ -357,6 +358,8 @@ def test_a_journal_that_cannot_be_written_lets_nothing_happen_and_the_end_says_w
     end = drive(deploy(), Policy(), book, script.ports)
     assert script.done == [] and end.exit_code == code and "No space left" in end.why and end.next == ("make room",)
     assert ("ACT NOW" in end.why) == (code == 8)
+    told = report.result([*events, end.event()])
+    assert (told["exit_code"], told["next"]) == (code, ["make room"])
 
 
 @pytest.mark.parametrize("seed", range(5))
