@@ -43,7 +43,7 @@ def same_end(seen):
 
 def wanted(seen, stack):
     """' --version ...' as the state of a stack tells it: what Chef was bringing; else the newer one of what Chef brought last
-    and what other stacks serve; '' where both are what runs, so that nobody knows what was to come."""
+    and what other stacks serve; '' where both are what runs, and no later run was here, so that nobody knows what was to come."""
     hosts = seen.stack(stack)
     brought = {}
     for h in hosts:             # a canary may be a release ahead of the others
@@ -56,7 +56,9 @@ def wanted(seen, stack):
         elsewhere = {c.name: c.release for h in seen.hosts if h.stack != stack and serves(h) for c in h.components}
         there = {name: elsewhere[name] if versions.compare(elsewhere.get(name) or version, version) > 0 else version
                  for name, version in brought.items()}
-        there = there if there != brought else {}
+        latest = {mine: max((h.job.run for h in seen.hosts if h.job and h.job.kind == "chef" and (h.stack == stack) == mine),
+                            default="") for mine in (True, False)}      # names of runs sort by time
+        there = there if there != brought or latest[True] > latest[False] else {}
     return " --version " + ",".join(f"{name}={version}" for name, version in there.items()) if there else ""
 
 

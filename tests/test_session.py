@@ -97,8 +97,10 @@ class TestJoining:
          "invoke deploy --stack green --version api=2,web=2"),
         ([host("green-1", "down", "1", job(TWO, "running")), host("green-2", "standby", "1", job(ONE))],
          "invoke deploy --stack green --version api=2,web=2"),
-        ([host("green-1", "standby", "1", job(ONE)), host("green-2", "standby", "1", job(ONE))],    # nothing was brought yet
-         "invoke deploy --stack green"),
+        ([host("green-1", "standby", "1", job(ONE)), host("green-2", "standby", "1", job(ONE)), host("blue-1", job=job(ONE))],
+         "invoke deploy --stack green"),                                                            # nothing was brought yet
+        ([host("green-1", "standby", "1", job(ONE, run="r2")), host("green-2", "standby", "1", job(ONE, run="r2")),
+          host("blue-1", job=job(ONE, run="r1"))], "invoke deploy --stack green --version api=1,web=1"),    # Chef went on alone
         ([host("blue-1", "standby", "1", job(ONE)), host("blue-2", "standby", "1", job(ONE)), host("green-1", release="2"),
           host("green-2", release="2")], "invoke deploy --stack blue --version api=2,web=2"),       # the rollout's second stack
         ([], "invoke status")])
