@@ -145,7 +145,7 @@ def converging(site, host, facts):
              for folder, free in facts.disk.items() if isinstance(free, int) and free < ROOM]
     rows += [Row(WARN, host.name, f"{free} inodes are free in {folder}", "remove what is not needed: no inode, no file")
              for folder, free in facts.inodes.items() if isinstance(free, int) and free < INODES]
-    rows += [Row(FAIL, host.name, f"{line(folder, 100)} is mounted read-only there", "nothing can be installed: remount it")
+    rows += [Row(FAIL, host.name, f"{line(folder, 100)} is mounted read-only there", f"mount -o remount,rw {line(folder, 100)}")
              for folder in facts.read_only]
     return rows
 

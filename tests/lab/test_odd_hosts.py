@@ -124,7 +124,7 @@ def test_a_session_that_a_firewall_forgets_in_a_silent_converge_is_replaced_and_
      "licence is not accepted"),
     ("echo 'http_proxy \"http://127.0.0.1:1\"' >> /etc/chef/client.rb", "sed -i /http_proxy/d /etc/chef/client.rb",
      "no_proxy does not name 10.77.0.6"),
-    ("mount --bind /usr /usr && mount -o remount,bind,ro /usr", "umount /usr", "/usr is mounted read-only"),
+    ("mount --bind /usr /usr && mount -o remount,bind,ro /usr", "mount -o remount,bind,rw /usr", "/usr is mounted read-only"),
     ("systemctl -q enable chef-client", "systemctl -q disable chef-client", "starts chef-client by itself")])
 def test_what_would_stop_a_converge_half_way_refuses_the_deployment_while_everything_still_serves(field, harm, mend, sentence):
     field.lab.root("green-1", "printf '[Service]\\nExecStart=/bin/true\\n[Install]\\nWantedBy=multi-user.target\\n' > "
