@@ -295,9 +295,8 @@ def migrate(q):
         return Stop(f"{q.goal.migrate} {found} in this run: {marker.get('detail') or 'no detail'}", "invoke migrate")
     choice = q.memory.answers.get(("migration", ""))
     if found in ("started", "failed") and not marker.get("repeatable") and choice != "repeat":
-        return Ask("migration", "", (), ("repeat", "done", "stop"),
-                   f"{q.goal.migrate} was found {found} by run {marker.get('run')}: {marker.get('detail') or 'no counts'} "
-                   f"({command})")
+        what = marker.get("detail") or f"{found} by run {marker.get('run')}, no counts"
+        return Ask("migration", "", (), ("repeat", "done", "stop"), f"{q.goal.migrate} was found {what} ({command})")
     return Do("migrate", "", (), f"{q.goal.migrate}: every host runs what it needs")
 
 

@@ -32,7 +32,7 @@ PROGRAM = textwrap.dedent("""
 
 
 def answered(kind, typed=None, number=None):
-    """What the program made of it. :param typed: bytes on its terminal. :param number: a signal once the question stands there."""
+    """What the program made of it. :param typed: bytes on its terminal. :param number: a signal, once the question stands."""
     master, slave = pty.openpty()
     child = subprocess.Popen([sys.executable, "-c", f"KIND = {kind!r}\n{PROGRAM}"], stdin=slave, stdout=slave, stderr=slave,
                              cwd=ROOT, env={**os.environ, "PYTHONPATH": ROOT})

@@ -163,8 +163,9 @@ def told(document):
     text = f"{document.get('state')} by run {clean.line(document.get('run') or '?', 100)}"
     if document.get("renewed"):
         text += f" on {document['renewed']:%Y-%m-%d %H:%M:%S}Z"
-    text += f", {done:,} documents done" if total is None else f", {done:,} of {total:,} documents done"
-    text += f", {max(0, total - done):,} left" if total is not None else ""
+    least, most = ("at least ", "at most ") if document.get("state") == "started" else ("", "")     # noted once a second
+    text += f", {least}{done:,} documents done" if total is None else f", {least}{done:,} of {total:,} documents done"
+    text += f", {most}{max(0, total - done):,} left" if total is not None else ""
     return text + (f": {clean.line(document['detail'], 500)}" if document.get("detail") else "")
 
 
