@@ -1,5 +1,6 @@
 """The store's contract, asked of every kind of store: a folder, a MongoDB, and a lock on another host."""
 
+import glob
 import os
 import signal
 import threading
@@ -227,6 +228,27 @@ def test_drivers_whose_clocks_differ_never_steal_and_never_wait_for_ever(store, 
         with store.take({"who": "bob"}, ttl=4):
             assert other.say("take").startswith("Refused the lock is held by bob")
         assert other.say("take 5") == "taken"
+
+
+@pytest.mark.parametrize("shift", ["-3600s", "+3600s"])
+def test_a_clock_that_is_set_in_mid_run_costs_no_living_driver_its_lock(store, description, tmp_path, shift):
+    """L07: the other driver's wall clock jumps an hour while he holds the lock; he goes on renewing, and nobody steals it."""
+    library = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), None)
+    if "host" in description or library is None:
+        pytest.skip("libfaketime breaks the waits of Paramiko, or is not there")
+    clock = tmp_path / "clock"
+    clock.write_text("+0s\n")
+    before = ["env", f"LD_PRELOAD={library}", f"FAKETIME_TIMESTAMP_FILE={clock}", "FAKETIME_NO_CACHE=1",
+              "FAKETIME_DONT_FAKE_MONOTONIC=1"]
+    with Driver(description, ttl=3, who="elsewhen", before=before) as other:
+        assert other.answer() == "ready" and other.say("take") == "taken" and other.say("keep") == "kept"
+        clock.write_text(f"{shift}\n")
+        with pytest.raises(Refused, match="elsewhen"):
+            store.take({"who": "bob"}, wait=5)          # longer than his lease would live without being renewed
+        held = store.holder()
+        assert held["age"] >= 5 and held["quiet"] >= 0 and held["expired"] is False
+        assert other.say("mine") == "True" and other.say("release") == "True"
+        store.take({"who": "bob"}).release()
 
 
 def test_unlock_spares_the_living_and_removes_what_nobody_holds(store, description):
