@@ -32,7 +32,7 @@ def several(pattern):
 # verb: {option: pattern, or None for a flag}, and the options that it needs.
 VERBS = {
     "look": ({"components": several(r"{0}(?::{0}:{0})?".format(NAME)), "tail": RUN}, ("components",)),
-    "start": ({"run": RUN, "release": r"[A-Za-z0-9_.+~^:=,@][A-Za-z0-9_.+~^:=,@-]{0,1999}", "limit": NUMBER, "recipes": several(RECIPE),
+    "start": ({"run": RUN, "release": r"(?!-)[A-Za-z0-9_.+~^:=,@-]{1,2000}", "limit": NUMBER, "recipes": several(RECIPE),
                "versions": several(NAME + "=" + VERSION), "cookbooks": HASH, "mode": "local|server", "minimal-ohai": None,
                "restart": several(NAME), "lock-wait": NUMBER, "attributes": several(NAME + "=" + ATTRIBUTE),
                "reserve": NUMBER},
