@@ -39,7 +39,7 @@ def test_the_pages_configurations_are_the_labs_own_and_haproxy_takes_them(tmp_pa
         path = tmp_path / f"{number}.cfg"
         whole = text.startswith("#")
         text = text.replace(CA, authority.file)
-        path.write_text(text if whole else live.replace("backend web\n", "backend web\n" + text))
+        path.write_text(text if whole else live.replace("\nbackend web\n", "\nbackend web\n" + text))
         done = subprocess.run(["haproxy", "-c", "-q", "-f", str(path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
