@@ -151,7 +151,7 @@ def test_a_server_s_clock_that_jumps_ahead_steals_from_nobody(database, mongo):
 
 
 @pytest.mark.parametrize("address, said", [
-    ("mongodb://ann@h/x?authMechanism=PERHAPS", "authmechanism"), ("mongodb://ann@h/x?tlss=true", "tlss"),
+    ("mongodb://h/x?authMechanism=PERHAPS", "authmechanism"), ("mongodb://h/x?tlss=true", "tlss"),
     ("mongodb://ann@h/x?tls=true&tlsCAFile=/no/such/file", "/no/such/file"), ("mongodb://ann:hunt/er22@h/x", "written as %XX"),
     ("mongodb://ann:hunt@er22@h/x", "escaped")])
 def test_what_the_address_asks_for_in_vain_is_refused_not_left_out(tmp_path, address, said):
