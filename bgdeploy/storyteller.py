@@ -66,9 +66,6 @@ class _Reader:
             self.story.tasks = tuple(dict.fromkeys([*self.story.tasks, text(e["task"])]))
         self.story.versions = pinned(e.get("goal")) or self.story.versions
 
-    def on_looked(self, e, at):
-        self.look(seen_of(e.get("seen")), at)
-
     def on_waiting(self, e, at):
         kind, stack = text(e.get("wait")) or "wait", text(e.get("stack")) or ""
         step = WAITED_FOR.get(kind) or next((p.step for p in reversed(self.parts) if p.kind == "act" and p.stack == stack),

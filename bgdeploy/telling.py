@@ -11,7 +11,7 @@ from bgdeploy.model import Ask, Do, Done, Stop, Wait
 from bgdeploy.tolerant import excluded_of, mapping, names, number, text
 from bgdeploy.words import OUTCOMES, person
 
-QUIET = ("acted", "looked", "watched", "seen_live")     # told by what follows them, or by the recap
+QUIET = ("acted", "watched", "seen_live")     # told by what follows them, or by the recap
 WAITS = {"pool": "waits for the balancers", "drain": "drains", "chef": "waits for Chef", "host": "waits for an answer",
          "soak": "soaks"}
 OVER = {"pool": "the balancers have noticed", "chef": "Chef has ended", "host": "the answer is there", "soak": "soaked"}

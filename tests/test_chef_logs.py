@@ -135,7 +135,7 @@ def test_an_output_as_long_as_allowed_is_whole(tmp_path, monkeypatch):
     assert hosts.kept()["a/chef.log"] == b"0123456789" * 5 and hosts.said == []
 
 
-@pytest.mark.parametrize("event", [{"kind": "looked"}, {"kind": "doing", "step": "standby", "hosts": ["a"]},
+@pytest.mark.parametrize("event", [{"kind": "watched"}, {"kind": "doing", "step": "standby", "hosts": ["a"]},
                                    {"kind": "waited", "wait": "pool", "hosts": ["a"]}])
 def test_other_events_fetch_nothing(tmp_path, event):
     hosts = Hosts(tmp_path, a=(job(), b"x"), b=(job(), b"y"))

@@ -200,6 +200,6 @@ def test_killed_between_any_two_calls_or_events_resume_finishes_and_no_law_is_br
         assert {i.version for m in world.machines for i in m.instances} == {"2"} and world.migration["state"] == "done"
 
 
-@pytest.mark.parametrize("kind", ["looked", "hook", "warned", "ended", "acted", "of-a-newer-bgdeploy"])
+@pytest.mark.parametrize("kind", ["watched", "hook", "warned", "ended", "acted", "of-a-newer-bgdeploy"])
 def test_events_for_people_change_nothing(kind):
     assert remember(remembers(TAKEN), {"kind": kind, "hosts": ["green-1"], "step": "converge"}) == remembers(TAKEN)

@@ -199,6 +199,6 @@ class TestRestarts:
 
     def event(self, event):
         if not isinstance(event, str):
-            return {"kind": "looked", "seen": event.to_json()}
+            return {"kind": "ended", "seen": event.to_json()}
         return {"kind": "doing", "step": event.split(",")[0], "hosts": ["green-1"], "rescue": "rescue" in event,
                 "live": {"green-1": ["web"]}}
