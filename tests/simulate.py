@@ -344,6 +344,7 @@ def hunt(kind, trials, seed):
 
 
 def main(trials, seed):
+    """As many trials as told, a tenth of them by hand; where it stands every 20,000, on stderr. Returns whether a law was broken."""
     rng, acts, looks, bad, codes = random.Random(seed), 0, 0, [], {}
     for n in range(trials):
         one = rng.randrange(1 << 48)
@@ -353,6 +354,8 @@ def main(trials, seed):
         codes[code] = codes.get(code, 0) + 1
         if verdict.violations:
             bad.append((one, n % 10 == 0, verdict.violations))
+        if (n + 1) % 20000 == 0 and n + 1 < trials:
+            print(f"{n + 1} of {trials} trials, {acts} acts judged, {len(bad)} with violations", file=sys.stderr, flush=True)
     print(f"trials {trials}  looks {looks}  acts judged {acts}  ends by exit code {dict(sorted(codes.items(), key=str))}  "
           f"violations {len(bad)}")
     for one, hand, violations in bad[:10]:
