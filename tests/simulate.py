@@ -344,7 +344,7 @@ def hunt(kind, trials, seed):
 
 
 def main(trials, seed):
-    """As many trials as told, a tenth of them by hand; where it stands every 20,000, on stderr. Returns whether a law was broken."""
+    """As many trials as told, a tenth of them by hand; every 20,000 a line on stderr. Returns whether a law was broken."""
     rng, acts, looks, bad, codes = random.Random(seed), 0, 0, [], {}
     for n in range(trials):
         one = rng.randrange(1 << 48)
