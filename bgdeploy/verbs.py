@@ -10,13 +10,15 @@ from dataclasses import replace
 
 from invoke import Exit
 
-from bgdeploy import (asking as questions, call, clean, goals, inventory, plan as planning, records, release, reservation,
-                      session as sessions)
+from bgdeploy import (asking as questions, call, clean, goals, inventory, plan as planning, records, release, reservation)
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
+from bgdeploy.journal import read
 from bgdeploy.model import Ask, Do, Done, Goal, Stop
 from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
+from bgdeploy.run import policy_of, pursue, settle, write_reports
+from bgdeploy.session import Session, cached, open_runs
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHOICES = ("approve", "stop", "retry", "exclude", "proceed", "repeat", "done")     # of all questions; a run asks with some
@@ -91,7 +93,7 @@ def open_records(console, env):
 
 def opened(site, console):
     """A session; a sudo password that nothing names is asked for on a terminal, and nowhere else."""
-    return sessions.Session(site, console, ask=getpass.getpass if sys.stdin and sys.stdin.isatty() else None)
+    return Session(site, console, ask=getpass.getpass if sys.stdin and sys.stdin.isatty() else None)
 
 
 @verb
@@ -127,10 +129,10 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
             if list:
                 console.line(session.migrations.describe(asked.migration)["text"])
                 return 0
-        end, run = sessions.pursue(session, asked, options)
+        end, run = pursue(session, asked, options)
         if end is None:
             raise Refused("the plan was answered with no, so nothing was done")
-        events = sessions.read(os.path.join(session.folder(run), "journal.jsonl"))
+        events = read(os.path.join(session.folder(run), "journal.jsonl"))
         if not events or events[-1]["kind"] != "ended":         # it could not be written down
             events.append(end.event())
             console.event(events[-1])
@@ -197,10 +199,10 @@ def plan(console, stack=None, hosts=None, first=None, version=None, component=No
     with opened(site, console) as session:
         seen, runs = session.look(), session.runs()
         revision = chef.revision(os.path.join(site.base, site.chef.path))[0] if site.chef.cookbooks == "local" else ""
-        available = sessions.cached(lambda c: packages.available(site, site.component(c).package))
+        available = cached(lambda c: packages.available(site, site.component(c).package))
         known = goals.Known(site, seen, tuple(events for _, events in runs), available, console.line, None, revision)
         goal = goals.goal(asked, known)
-        steps = planning.plan(goal, seen, sessions.policy_of(site, {"floor": lowered}), seen.at)
+        steps = planning.plan(goal, seen, policy_of(site, {"floor": lowered}), seen.at)
     console.plan(steps)
     acts = [s for s in steps if isinstance(s, Do)]
     if json:
@@ -239,7 +241,7 @@ def status(console, env=None, json=False):
         except Refused as e:
             past = []
             notes.append(e.sentence)
-        runs, excluded, run = sessions.open_runs(past), records.left_out([events for _, events in past]), None
+        runs, excluded, run = open_runs(past), records.left_out([events for _, events in past]), None
         if runs:
             name, events = runs[-1]
             began, end = records.last(events, "began"), records.last(events, "ended")
@@ -274,7 +276,7 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     call.choice(choice, CHOICES)
     site = open_site(env)
     with opened(site, console) as session:
-        found = {name: events for name, events in sessions.open_runs(session.runs())}
+        found = {name: events for name, events in open_runs(session.runs())}
         name = wanted or (max(found) if found else None)
         if name not in found:
             raise Refused(f"run {name} is not open" if name else "no run is open", "invoke history")
@@ -294,12 +296,12 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
                       hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
         goal = records.goal_of(found[name])
         if goal.get("migrate"):
-            sessions.settle(session, goal["migrate"], word, name)
+            settle(session, goal["migrate"], word, name)
         if word == "stop":
             reservation.of(site, session.shell, name, Goal.from_json(goal), journal, console.line)
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
         journal.close()
-        sessions.write_reports(session, name, journal.events)
+        write_reports(session, name, journal.events)
     console.line(f"run {name}: {word}" + ("" if word == "stop" else "; next: invoke resume"))
     return 0
 

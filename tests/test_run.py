@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bgdeploy import opening, session as sessions
+from bgdeploy import opening, run as running
 from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.goals import Asked
 from bgdeploy.journal import Journal, read
@@ -38,14 +38,14 @@ def test_who_cannot_ask_for_the_lock_is_refused_before_any_act(session):
     session.store, session.begun = SimpleNamespace(take=silent), False
     session.console = SimpleNamespace(line=print)
     with pytest.raises(Refused, match="in the middle of a change"):
-        sessions.pursue(session, Asked("standby", "green"), {})
+        running.pursue(session, Asked("standby", "green"), {})
 
 
 class TestTakingAPlace:
     OPEN = [("r1", run(TAKEN, ended("failed", OUT)))]
 
     def test_an_open_run_ends_when_the_new_one_does_its_first_act(self, session):
-        tell = sessions.superseding(session, Asked("deploy", "green"), self.OPEN)
+        tell = running.superseding(session, Asked("deploy", "green"), self.OPEN)
         tell({"kind": "began"})
         assert kept(session, "r1") == []
         tell({"kind": "doing", "step": "converge"})
@@ -57,7 +57,7 @@ class TestTakingAPlace:
         assert len(kept(session, "r1")) == len(self.OPEN[0][1]) + 1
 
     def test_one_that_is_refused_takes_nobodys_place_and_one_that_had_nothing_to_do_does(self, session):
-        tell = sessions.superseding(session, Asked("rollout"), self.OPEN)
+        tell = running.superseding(session, Asked("rollout"), self.OPEN)
         tell({"kind": "ended", "outcome": "refused"})
         assert kept(session, "r1") == []
         tell({"kind": "ended", "outcome": "done"})
@@ -65,23 +65,23 @@ class TestTakingAPlace:
 
     @pytest.mark.parametrize("task", ["resume", "back", "standby", "live", "migrate"])
     def test_what_joins_a_run_or_stands_beside_it_ends_none(self, session, task):
-        sessions.superseding(session, Asked(task, "green"), self.OPEN)({"kind": "doing"})
+        running.superseding(session, Asked(task, "green"), self.OPEN)({"kind": "doing"})
         assert kept(session, "r1") == []
 
     def test_a_migration_typed_again_takes_the_place_of_one_that_failed_and_of_nothing_else(self, session):
         """The one that failed would have stayed open for ever: `status` went on naming it."""
         failed = ({"kind": "doing", "step": "migrate", "hosts": []}, ended("failed", steady()))
         alone = run(*failed, goal=Goal(migrate="m", kind="migrate"))
-        tell = sessions.superseding(session, Asked("migrate"), [("m1", alone), *self.OPEN])
+        tell = running.superseding(session, Asked("migrate"), [("m1", alone), *self.OPEN])
         tell({"kind": "doing", "step": "migrate"})
         assert kept(session, "m1")[-1]["outcome"] == "superseded" and kept(session, "r1") == []
 
     def test_a_run_that_leaves_a_stack_out_of_live_is_not_passed_by(self):
         with pytest.raises(Refused, match="run r1 is open and has green out of LIVE") as refused:
-            sessions.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), OUT, self.OPEN)
+            running.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), OUT, self.OPEN)
         assert "invoke resume" in refused.value.next_command and "invoke back --stack green" in refused.value.next_command
-        sessions.refuse_left_out(Asked("rollout"), rollout(), OUT, self.OPEN)
-        sessions.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), steady(), self.OPEN)
+        running.refuse_left_out(Asked("rollout"), rollout(), OUT, self.OPEN)
+        running.refuse_left_out(Asked("deploy", "blue"), deploy("blue"), steady(), self.OPEN)
 
 
 class TestJoining:
