@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """The database of the lab: a real mongod where one is on the PATH, else a small server of our own with the same wire protocol.
 
-    python3 lab/database.py --bind 127.0.0.1 --port 27017 --file PATH [--test-commands]
+    python3 lab/database.py --bind 127.0.0.1 --port 27017 --file PATH [--test-commands] [--replica-set NAME]
+                            [--user NAME --password-file FILE] [--certificate FILE]
 
 starts our own. It needs Debian's python3-bson, python3-pymongo and python3-mongomock (or their PyPI namesakes).
 Here are only the socket and the frames of the wire; docs/database.md says what it is and what it is not.
@@ -14,6 +15,7 @@ import signal
 import socket
 import socketserver
 import sqlite3
+import ssl
 import struct
 import sys
 import threading
@@ -46,16 +48,30 @@ def main(arguments=None):
     parser.add_argument("--port", type=int, default=27017, help="0: any free one")
     parser.add_argument("--file", help="SQLite file; without it nothing outlives the process")
     parser.add_argument("--test-commands", action="store_true", help="allow configureFailPoint")
+    parser.add_argument("--user", help="nobody else may; by SCRAM-SHA-256")
+    parser.add_argument("--password-file", help="that user's password")
+    parser.add_argument("--certificate", help="TLS only: a PEM file with key and certificate")
+    parser.add_argument("--replica-set", help="call itself the primary of this set")
     options = parser.parse_args(arguments)
+    if bool(options.user) != bool(options.password_file):
+        parser.error("--user and --password-file go together")
     try:
-        import database_commands                # here, for the lab to ask for `command` without mongomock
+        import database_access                  # here, for the lab to ask for `command` without mongomock
+        import database_commands
         server = database_commands.Server(options.file, options.test_commands)
     except ImportError as missing:
         sys.exit(f"lab database: {missing}; install python3-bson, python3-pymongo and python3-mongomock")
     except (OSError, sqlite3.Error) as trouble:
         sys.exit(f"lab database: {options.file} cannot be used: {trouble}")
     try:
-        listener = Listener((options.bind, options.port), connection_class(server, database_commands.HangUp))
+        user, context = credentials(options)
+    except (OSError, ValueError) as trouble:
+        sys.exit(f"lab database: --password-file or --certificate cannot be used: {trouble}")
+    try:
+        listener = Listener((options.bind, options.port), socketserver.BaseRequestHandler)
+        access = database_access.Access(user, options.replica_set, f"{options.bind}:{listener.server_address[1]}")
+        listener.RequestHandlerClass = connection_class(
+            server, database_commands.HangUp, lambda run: database_access.Talk(access, run), context)
     except OSError as trouble:
         sys.exit(f"lab database: cannot listen on {options.bind}:{options.port}: {trouble.strerror}")
     with listener:
@@ -68,12 +84,24 @@ def main(arguments=None):
     server.close()
 
 
+def credentials(options):
+    """((user, password) or None, an ssl.SSLContext or None)."""
+    user = context = None
+    if options.user:
+        with open(options.password_file, encoding="utf-8") as f:
+            user = (options.user, f.read().strip("\r\n"))
+    if options.certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.certificate)
+    return user, context
+
+
 class Listener(socketserver.ThreadingTCPServer):
     allow_reuse_address, daemon_threads, block_on_close, request_queue_size = True, True, False, 128
 
 
-def connection_class(server, hang_up):
-    """The class that socketserver makes an object of for each client."""
+def connection_class(server, hang_up, talk, context):
+    """The class that socketserver makes an object of for each client. talk: (run) -> database_access.Talk. context: of TLS."""
     import bson
 
     class Connection(socketserver.BaseRequestHandler):
@@ -81,21 +109,24 @@ def connection_class(server, hang_up):
         def handle(self):
             self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             number = next(server.connections)
+            self.talk = talk(lambda asked: server.run(asked, number))
             try:
-                while self.answer_one(number):
+                if context:
+                    self.request = context.wrap_socket(self.request, server_side=True)
+                while self.answer_one():
                     pass
             except (EOFError, OSError, struct.error, ValueError, IndexError, KeyError, TypeError, AttributeError,
                     bson.errors.InvalidBSON, hang_up):
                 return              # gone, or it does not talk this protocol
 
-        def answer_one(self, number):
+        def answer_one(self):
             size, request, _, operation = struct.unpack("<iiii", self.read(16))
             if not 16 <= size <= LARGEST:
                 return False
             body = self.read(size - 16)
             if operation == OP_MSG:
                 flags, asked = parse(body)
-                answer = server.run(asked, number)
+                answer = self.talk.answer(asked)
                 if not flags & MORE_TO_COME:        # set: an unacknowledged write
                     self.send(request, OP_MSG, struct.pack("<IB", 0, 0) + bson.encode(answer))
                 return True
@@ -103,7 +134,7 @@ def connection_class(server, hang_up):
                 end = body.index(b"\0", 4)
                 asked = bson.decode_all(body[end + 9:])[0]
                 asked = dict(asked.get("$query", asked), **{"$db": body[4:end].decode().split(".")[0]})
-                answer = server.run(asked, number)
+                answer = self.talk.answer(asked)
                 self.send(request, OP_REPLY, struct.pack("<iqii", 8, 0, 0, 1) + bson.encode(answer))
                 return True
             return False

@@ -1,7 +1,7 @@
 """The lab's database: takes a command of the MongoDB wire protocol as a document, gives the answering document.
 
-One lock: commands are atomic and every client sees one order. It is not MongoDB and says so in buildInfo: standalone only,
-no replica set, transactions, change streams, users or TLS. What it lacks is answered as error 238 or 59, never made up.
+One lock: commands are atomic and every client sees one order. It is not MongoDB and says so in buildInfo: one member,
+no transactions, no change streams. What it lacks is answered as error 238 or 59, never made up.
 """
 
 import datetime

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from urllib.parse import quote
 
 import pymongo
 import pytest
@@ -18,22 +19,41 @@ from lab import database
 from tests.serving import free_port
 
 
-class Database:
-    """A server process over a folder. :param test_commands: may be broken by fail points."""
+USER, PASSWORD = "deployer", "s3cret: of ünusual/signs?@%"
 
-    def __init__(self, folder, test_commands=True):
+
+class Database:
+    """A server process over a folder. :param test_commands: may be broken by fail points.
+
+    :param authority: authority.Authority. The lab's own server then is as a site's: TLS only, a user with a password, and the
+        primary of a replica set whose other member is away. `uri` has all of that but the password, which is PASSWORD.
+    """
+
+    def __init__(self, folder, test_commands=True, authority=None):
         self.folder, self.port, self._test_commands, self._process = str(folder), free_port(), test_commands, None
-        self.uri = f"mongodb://127.0.0.1:{self.port}"
         os.makedirs(self.folder, exist_ok=True)
+        argv, self.name = database.command("127.0.0.1", self.port, self.folder, self._test_commands)
+        self.guarded = bool(authority) and self.name == database.OWN
+        self.uri, self._argv = f"mongodb://127.0.0.1:{self.port}", argv
+        if self.guarded:
+            secret = os.path.join(self.folder, "password")
+            with open(secret, "w", encoding="utf-8") as f:
+                f.write(PASSWORD + "\n")
+            self._argv += ["--user", USER, "--password-file", secret, "--certificate", authority.pem, "--replica-set", "shop"]
+            self.options = f"?replicaSet=shop&tls=true&tlsCAFile={quote(authority.file, safe='')}&authSource=admin"
+            self.uri = f"mongodb://{USER}@127.0.0.1:{self.port},127.0.0.1:{free_port()}"
+
+    def address(self, name):
+        """The address of one database, as it stands in an inventory."""
+        return f"{self.uri}/{name}{self.options if self.guarded else ''}"
 
     def start(self):
-        argv, self.name = database.command("127.0.0.1", self.port, self.folder, self._test_commands)
         with open(os.path.join(self.folder, "log"), "ab") as log:
-            self._process = subprocess.Popen(argv, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self._argv, stdout=log, stderr=log)
         end = time.monotonic() + 20
         while True:
             try:
-                with pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=200) as client:
+                with self.client(serverSelectionTimeoutMS=200) as client:
                     client.admin.command("ping")
                     return self
             except errors.PyMongoError:
@@ -50,7 +70,9 @@ class Database:
             self._process.wait(20)
 
     def client(self, **options):
-        return pymongo.MongoClient(self.uri, serverSelectionTimeoutMS=3000, **options)
+        if self.guarded:
+            options = {"password": PASSWORD, **options}
+        return pymongo.MongoClient(self.address("admin"), **{"serverSelectionTimeoutMS": 3000, **options})
 
     def fail(self, commands, times=1, **how):
         """The next `times` of these commands fail: closeConnection=True, errorCode=N, blockConnection=True with blockTimeMS=N."""

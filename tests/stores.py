@@ -15,12 +15,13 @@ from bgdeploy.errors import Failed, NoAnswer, Refused, Trouble
 from bgdeploy.model import Policy
 from bgdeploy.outside.ssh import Shell
 from bgdeploy.outside.store import open_store
-from bgdeploy.site import Host, Site, Ssh, Stack
+from bgdeploy.site import Host, Secret, Site, Ssh, Stack
 from tests.serving import ROOT
 
 
 def described(store, base, **more):
-    """What another process needs to open the same store. :param more: name, host (dict of site.Host), ssh (dict of site.Ssh)."""
+    """What another process needs to open the same store. :param more: name, host (dict of site.Host), ssh (dict of site.Ssh),
+    password (dict of site.Secret)."""
     return {"store": store, "base": str(base), **more}
 
 
@@ -29,7 +30,8 @@ def site_of(description):
     return Site(name=description.get("name", "shop"), file="shop.yml", base=description["base"], components=(), live=None,
                 standby=None, policy=Policy(), stacks=(Stack("green", (host,)),) if host else (),
                 ssh=Ssh(**description.get("ssh", {})),
-                store=description["store"], lock_host=host.name if host else None)
+                store=description["store"], lock_host=host.name if host else None,
+                store_password=Secret(**description["password"]) if "password" in description else None)
 
 
 def opened(description):

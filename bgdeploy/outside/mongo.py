@@ -70,14 +70,13 @@ class Mongo:
                 raise self._wrong(e) from None
             except errors.OperationFailure as e:
                 if e.code in _NOT_ALLOWED:
-                    raise Refused(f"the {self.what} at {self.where} refuses us: {clean.line(e, 200)}",
+                    raise Refused(f"the {self.what} at {self.where} refuses us: {_words(e)}",
                                   f"check the user in {self.what}: and {self.what}_password_file or _env") from None
                 raise
 
     def silent(self, trouble):
         """The NoAnswer for a pymongo exception."""
-        reason = clean.line(re.split(r", Timeout: |, Topology Description: ", str(trouble))[0], 200)
-        return NoAnswer(f"the {self.what} at {self.where} does not answer: {reason or type(trouble).__name__}")
+        return NoAnswer(f"the {self.what} at {self.where} does not answer: {_words(trouble)}")
 
     def now(self):
         """The server's clock, as a naive datetime in UTC with milliseconds."""
@@ -130,6 +129,12 @@ def too_large(trouble):
     codes = {getattr(trouble, "code", None)}
     codes |= {error.get("code") for error in (getattr(trouble, "details", None) or {}).get("writeErrors", ())}
     return isinstance(trouble, errors.DocumentTooLarge) or bool(codes & {10334, 17419, 17420})
+
+
+def _words(trouble):
+    """What a pymongo exception says, without the library's dump of the topology or of the whole answer behind it."""
+    text = re.split(r", Timeout: |, Topology Description: |, full error: ", str(trouble))[0]
+    return clean.line(text, 200) or type(trouble).__name__
 
 
 def _where(address):

@@ -1,4 +1,7 @@
-"""The store's contract, asked of every kind of store: a folder, a MongoDB, and a lock on another host."""
+"""The store's contract, asked of every kind of store: a folder, a MongoDB, and a lock on another host.
+
+The MongoDB is as a site has it: TLS with a private authority, a user with a password, a replica set with a member away.
+"""
 
 import glob
 import os
@@ -10,14 +13,15 @@ import pytest
 
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import lease as leases
+from tests.authority import authority  # noqa: F401
 from tests.contract.sshd import Sshd
 from tests.databases import Database
 from tests.stores import Driver, described, opened
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    with Database(tmp_path_factory.mktemp("database")) as server:
+def database(tmp_path_factory, authority):
+    with Database(tmp_path_factory.mktemp("database"), authority=authority) as server:
         yield server
 
 
@@ -36,7 +40,8 @@ def description(request, tmp_path):
         return described(f"file:{tmp_path}/store", tmp_path, name=f"shop-{os.urandom(3).hex()}", **there)
     if request.param == "mongo":
         server = request.getfixturevalue("database")
-        return described(f"{server.uri}/store_{os.urandom(3).hex()}", tmp_path)
+        secret = {"password": {"file": os.path.join(server.folder, "password")}} if server.guarded else {}
+        return described(server.address(f"store_{os.urandom(3).hex()}"), tmp_path, **secret)
     return described(f"file:{tmp_path}/store", tmp_path)
 
 
