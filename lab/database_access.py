@@ -1,8 +1,8 @@
-"""What a site's MongoDB has around its commands, for the lab's database: a user with a password, and the manners of a replica set.
+"""What a site's MongoDB has around its commands, for the lab's database: a user with a password, and a replica set's manners.
 
-SCRAM-SHA-256 is RFC 7677 (RFC 5802 with SHA-256) in MongoDB's saslStart and saslContinue; the fields of hello and the answer to a
-write that is sent again are those of MongoDB's specifications "Server Discovery And Monitoring" and "Retryable Writes". The set has
-one member; answers to repeated writes are kept in memory only.
+SCRAM-SHA-256 is RFC 7677 (RFC 5802 with SHA-256) in MongoDB's saslStart and saslContinue. The fields of hello and the answer to a
+write that is sent again are those of MongoDB's specifications "Server Discovery And Monitoring" and "Retryable Writes". The set
+has one member; answers to repeated writes are kept in memory only.
 """
 
 import base64
