@@ -35,7 +35,8 @@ class Board:
     """The shared memory of one start of a service.
 
     It opens by itself in every process that uses it, forked ones too. Where that fails (`problem` says why) nothing is
-    counted, the answers say unknown, and the application goes on: a heartbeat must not break what it watches.
+    counted, the answers say unknown, and the application goes on: a heartbeat must not break what it watches. The same,
+    and `removed` says so, where the file is taken away: by the next service that begins in this directory.
 
     :param directory: where the file lies; best a tmpfs (systemd's RuntimeDirectory).
     """
@@ -44,7 +45,7 @@ class Board:
         self.directory = directory
         self.path = os.path.join(directory, "board-%s-%s" % (LAYOUT, re.sub(r"[^A-Za-z0-9-]", "_", start)[:80]))
         self.version = version.encode()[:VERSION]
-        self.problem = None
+        self.problem = self.removed = None
         self._pid = None
         self._opening = threading.Lock()
 
@@ -75,6 +76,9 @@ class Board:
         if self._pid != os.getpid():
             self._open()
         if self.problem:
+            return None
+        if not os.fstat(self._handle).st_nlink:         # then later workers are on another board, and are not counted here
+            self.removed = "%s was removed: does another service have this name? Give each one of its own" % self.path
             return None
         found = []
         for offset in range(0, SLOTS * SLOT, SLOT):

@@ -5,6 +5,7 @@ answer the balancers. Everybody else's door stays open.
 """
 
 import hmac
+import re
 
 from . import balancers, process
 from .board import Row
@@ -20,6 +21,17 @@ def tokens(path):
     """The tokens that are valid now: a line each, so that a new one can be added before the old one goes. Raises OSError."""
     with open(path, "rb") as file:
         return [line.strip() for line in file.read(65536).splitlines() if line.strip()]
+
+
+def problem(path):
+    """Why nobody can flip with the tokens of this file, or with one of them; None if there is nothing to say."""
+    try:
+        known = tokens(path)
+    except OSError as error:
+        return "%s: %s: nobody may flip" % (path, error.strerror)
+    if not known:
+        return "%s is empty: nobody may flip" % path
+    return "%s: a token has to be plain ASCII" % path if any(re.search(b"[^ -~]", token) for token in known) else None
 
 
 def knock(board, path, authorization, peer):

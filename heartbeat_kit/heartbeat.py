@@ -45,7 +45,7 @@ class Heartbeat:
         self.board = Board(run_dir, self.start, self.version)
         self.balancers = Balancers(balancers)
         self._healthy, self._busy, self._token_file = healthy, busy, token_file
-        self._only_on = None if only_on is None else {str(place) for place in only_on}
+        self._only_on = None if only_on is None else {str(place).replace("[", "").replace("]", "") for place in only_on}
         self._guard_after, self._linger = max(guard_after, linger) if guard else None, linger
 
     def wsgi(self, application):
@@ -132,9 +132,10 @@ class Heartbeat:
             "busy": self._work(workers), "healthy": healthy, "workers": None if workers is None else len(workers),
             "balancers": recall(self.board),
         }
-        problems = [problem for problem in (why, self.board.problem, self.balancers.problem, self._mixed(workers)) if problem]
-        if problems:
-            seen["problems"] = problems
+        problems = (why, self.state.problem(), self.board.problem, self.board.removed, door.problem(self._token_file),
+                    self.balancers.problem, self._mixed(workers))
+        if any(problems):
+            seen["problems"] = [problem for problem in problems if problem]
         return document(json.dumps(seen) + "\n", ("ETag", self.etag))
 
     def _flip(self, request):
@@ -147,8 +148,9 @@ class Heartbeat:
             return text(403, "no token can be read on this host: nobody may flip\n")
         if verdict == door.WRONG:
             return text(403, "wrong token\n")
-        word = request.body()[:SHORT + 1].decode("utf-8", "replace").strip()
-        if word not in state.WORDS:
+        body = request.body()
+        word = body.decode("utf-8", "replace").strip()
+        if word not in state.WORDS or len(body) > SHORT:
             return text(400, "the body must be live or standby\n")
         header = request.header
         try:

@@ -32,7 +32,8 @@ def _wrong(given):
     yield "balancers", nobody, "addresses or networks, each with `live` or `standby` behind it, or nothing"
     yield "after_boot", given["after_boot"] not in ("keep", "standby"), "keep or standby"
     places = given["only_on"]
-    yield "only_on", not (places is None or _list(places)), "a list of ports, such as [9080]"
+    yield "only_on", not (places is None or _list(places) and all(map(_place, places))), \
+        "a list of ports, or of ADDRESS:PORT, such as [9080, \"127.0.0.1:9080\"]"
     for name in NUMBERS:
         number = isinstance(given[name], (int, float)) and not isinstance(given[name], bool)
         yield name, not number or not 0 <= given[name] < 1e9, "a number of seconds"
@@ -52,6 +53,15 @@ def _list(value):
 
 def _name(value):
     return _text(value) and "/" not in value and not value.startswith(".")
+
+
+def _place(text):
+    """Whether a port, or an address and a port, is named."""
+    address, _, port = str(text).rpartition(":")
+    try:
+        return 0 < int(port) < 65536 and (not address or bool(ipaddress.ip_address(address.strip("[]"))))
+    except ValueError:
+        return False
 
 
 def _address(line):

@@ -70,6 +70,12 @@ class State:
         self.after_boot = after_boot
         self._known = None
 
+    def problem(self):
+        """Why no word could be stored here, or None."""
+        if os.path.isdir(self.directory) and os.access(self.directory, os.R_OK | os.W_OK | os.X_OK):
+            return None
+        return "%s is no folder that this service can write to: no flip can be stored" % self.directory
+
     def read(self):
         """What is stored, as Stored. Never raises, never waits."""
         try:

@@ -62,9 +62,13 @@ def _request(environ):
             length = int(environ.get("CONTENT_LENGTH") or 0)
         except ValueError:
             length = 0
-        if not length and environ.get("wsgi.input_terminated"):
-            length = SHORT + 1
-        return environ["wsgi.input"].read(min(length, SHORT + 1)) if length > 0 else b""
+        endless = not length and environ.get("wsgi.input_terminated")
+        wanted = SHORT + 1 if endless else min(max(length, 0), SHORT + 1)
+        try:
+            content = environ["wsgi.input"].read(wanted) if wanted else b""
+        except (OSError, ValueError):                   # what servers raise for a client that went away, or for broken chunks
+            return b""
+        return content if endless or len(content) == wanted else b""
 
     return Request(environ["REQUEST_METHOD"], environ.get("PATH_INFO", ""), header, body, environ.get("REMOTE_ADDR") or "",
                    _local(environ))

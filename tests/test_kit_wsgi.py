@@ -25,8 +25,8 @@ class TestWsgi:
         return seen, body
 
     def flip(self, heartbeat, **environ):
-        return self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t", CONTENT_LENGTH="4",
-                         **dict({"wsgi.input": io.BytesIO(b"live")}, **environ))
+        return self.call(heartbeat.wsgi(None), "/heartbeat", "PUT", HTTP_AUTHORIZATION="Bearer t",
+                         **dict({"wsgi.input": io.BytesIO(b"live"), "CONTENT_LENGTH": "4"}, **environ))
 
     def in_flight(self, heartbeat):
         return json.loads(b"".join(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1]).decode())["in_flight"]
@@ -98,7 +98,8 @@ class TestWsgi:
 
     @pytest.mark.parametrize("only_on, server, allowed", [
         (None, ("0.0.0.0", "80"), True), ([81], ("h", "81"), True), (["127.0.0.1:81"], ("127.0.0.1", "81"), True),
-        ([81], ("h", "80"), False), (["127.0.0.1:81"], ("10.0.0.1", "81"), False), ([], ("h", "80"), False)])
+        (["[::1]:81"], ("::1", "81"), True), ([81], ("h", "80"), False),
+        (["127.0.0.1:81"], ("10.0.0.1", "81"), False), ([], ("h", "80"), False)])
     def test_flips_and_details_are_answered_only_where_the_site_says(self, tmp_path, only_on, server, allowed):
         bound = Heartbeat("shop", "1", state_dir=str(tmp_path), balancers=[], only_on=only_on)
         place = {"SERVER_NAME": server[0], "SERVER_PORT": server[1]}
@@ -120,7 +121,9 @@ class TestWsgi:
         ("component", "../x"), ("component", ""), ("component", None), ("version", ""), ("version", 2.0), ("version", None),
         ("version", "2.0 1"), ("after_boot", "live"), ("healthy", True), ("busy", 3), ("token_file", None), ("state_dir", None),
         ("run_dir", 1), ("balancers", "127.0.0.1"), ("balancers", None), ("balancers", ["nonsense"]), ("balancers", [7]),
-        ("balancers", ["10.0.0.1 liv"]), ("only_on", 9080), ("only_on", "9080"), ("guard_after", "10"), ("guard_after", -1),
+        ("balancers", ["10.0.0.1 liv"]), ("only_on", 9080), ("only_on", "9080"), ("only_on", ["web"]),
+        ("only_on", ["localhost:9080"]), ("only_on", [0]), ("only_on", ["127.0.0.1"]), ("only_on", ["127.0.0.1:"]),
+        ("guard_after", "10"), ("guard_after", -1),
         ("linger", None), ("linger", True), ("path", "heartbeat"), ("path", "/"), ("path", None), ("start", 5), ("start", "")])
     def test_a_setting_that_cannot_be_meant_is_refused_at_once_with_what_to_write(self, tmp_path, name, wrong):
         usual = {"component": "shop", "version": "1", "state_dir": str(tmp_path), "balancers": []}
@@ -130,7 +133,7 @@ class TestWsgi:
 
     @pytest.mark.parametrize("name, right", [
         ("balancers", ["10.0.0.0/8", "10.77.0.3 live  # lb", "", "# none", "::1 standby"]), ("balancers", ()),
-        ("balancers", "/nonexistent"), ("only_on", [9080, "127.0.0.1:9080"]), ("linger", 0), ("guard_after", 0.5),
+        ("balancers", "/nonexistent"), ("only_on", [9080, "127.0.0.1:9080", "[::1]:9080"]), ("linger", 0), ("guard_after", 0.5),
         ("healthy", lambda: True), ("path", "/health/beat"), ("run_dir", "/nonexistent")])
     def test_a_setting_that_can_be_meant_is_taken(self, tmp_path, name, right):
         usual = {"component": "shop", "version": "1", "state_dir": str(tmp_path), "balancers": []}
@@ -139,7 +142,50 @@ class TestWsgi:
     def test_a_line_of_the_balancers_file_that_names_nobody_is_told_in_the_detail_view(self, tmp_path):
         (tmp_path / "balancers").write_text("# LIVE\n10.77.0.3 live\nlive-2 live\n")
         (tmp_path / "shop").mkdir(exist_ok=True)
-        kit = Heartbeat("shop", "1-1", state_dir=str(tmp_path), balancers=str(tmp_path / "balancers"))
+        (tmp_path / "token").write_text("t\n")
+        kit = Heartbeat("shop", "1-1", state_dir=str(tmp_path), balancers=str(tmp_path / "balancers"),
+                        token_file=str(tmp_path / "token"))
         assert kit.balancers.known("10.77.0.3") and not kit.balancers.known("10.77.0.4")
         detail = json.loads(self.call(kit.wsgi(None), "/heartbeat/detail")[1][0])
         assert detail["problems"] == ["%s, line 3: live-2 is no address" % (tmp_path / "balancers")]
+
+    @pytest.mark.parametrize("token, folder, words", [
+        (None, "shop", "token: No such file or directory: nobody may flip"),
+        (b"\n \n", "shop", "token is empty: nobody may flip"),
+        (b"\xef\xbb\xbft\n", "shop", "token has to be plain ASCII"), ("caf\u00e9\n".encode(), "shop", "has to be plain ASCII"),
+        (b"t\n", "none", "none is no folder that this service can write to"),
+        (b"t\n", "token", "token is no folder that this service can write to"), (b"one\ntwo words\n", "shop", None)])
+    def test_why_nobody_could_flip_it_is_told_before_somebody_has_to(self, heartbeat, tmp_path, token, folder, words):
+        if token is not None:
+            (tmp_path / "token").write_bytes(token)
+        kit = Heartbeat(folder, "1-1", state_dir=str(tmp_path), token_file=str(tmp_path / "token"), balancers=[],
+                        run_dir=str(tmp_path))
+        said = json.loads(self.call(kit.wsgi(None), "/heartbeat/detail")[1][0]).get("problems", [])
+        assert [words in problem for problem in said] == [True] if words else said == []
+
+    def test_requests_are_not_counted_where_two_services_of_one_name_share_a_folder(self, heartbeat, tmp_path):
+        """The second removes the first one's board: what later workers of the first do would be missing in its count."""
+        body = self.call(heartbeat.wsgi(lambda environ, start: [b"x"]))[1]
+        assert self.in_flight(heartbeat) == 1
+        other = Heartbeat("shop", "3.0.0-1", state_dir=str(tmp_path), balancers=[], start="another")
+        assert self.in_flight(other) == 0 and self.in_flight(heartbeat) is None
+        said = json.loads(self.call(heartbeat.wsgi(None), "/heartbeat/detail")[1][0])["problems"]
+        assert any("another service" in problem for problem in said)
+        body.close()
+
+    @pytest.mark.parametrize("sent, length", [
+        (b"live" + b" " * 61 + b"standby", "72"), (b"live" + b" " * 61, "65"), (b"live", "40"), (b"live", "-4"),
+        (b"live", "four"),
+        (b"", "4"), (b"live\0", "5"), ("lıve".encode(), "5")])
+    def test_a_body_that_is_too_long_or_did_not_come_whole_changes_nothing(self, heartbeat, tmp_path, sent, length):
+        (tmp_path / "token").write_text("t\n")
+        seen, _ = self.flip(heartbeat, CONTENT_LENGTH=length, **{"wsgi.input": io.BytesIO(sent)})
+        assert seen["status"] == "400 Bad Request" and heartbeat.state.read().word == "standby"
+
+    def test_a_client_that_goes_away_while_its_body_is_read_changes_nothing(self, heartbeat, tmp_path):
+        class Gone(io.BytesIO):
+            def read(self, size=-1):
+                raise OSError("error during read(4) on wsgi.input")         # uWSGI's words
+        (tmp_path / "token").write_text("t\n")
+        seen, _ = self.flip(heartbeat, **{"wsgi.input": Gone()})
+        assert seen["status"] == "400 Bad Request" and heartbeat.state.read().word == "standby"

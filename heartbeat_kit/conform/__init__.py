@@ -73,10 +73,12 @@ def _token(file):
     if file is None:
         return None
     try:
-        with open(file) as opened:
-            token = opened.readline().strip()
+        with open(file, errors="replace") as opened:
+            token = opened.readline(65536).strip()
     except OSError as error:
         raise ValueError("the token file %s cannot be read: %s" % (file, error.strerror))
     if not token:
         raise ValueError("the token file %s begins with an empty line: write the token into its first" % file)
+    if not all(" " <= c <= "~" for c in token):
+        raise ValueError("the token file %s: a token has to be plain ASCII" % file)
     return token

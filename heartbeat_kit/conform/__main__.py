@@ -26,7 +26,8 @@ def main(arguments):
                          host=given.host_header)
     except ValueError as error:
         parser.error(str(error))
-    print(table(report))
+    coding = sys.stdout.encoding or "ascii"             # a terminal that knows no umlauts gets question marks
+    print(table(report).encode(coding, "replace").decode(coding))
     return 3 if missed(report, given.level) else 0
 
 

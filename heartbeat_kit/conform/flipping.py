@@ -2,9 +2,11 @@
 
 import http.client
 import subprocess
+import tempfile
 import threading
 import time
 
+from .probe import CAP
 from .reading import detail
 from .verdict import row, said, shown
 
@@ -12,6 +14,7 @@ LOOKED_AT = 60.0            # seconds since a balancer's last word within which 
 AGREE = 24                  # requests after a flip, so that every worker is met
 BACK = 60.0                 # seconds that a restart may take
 SLOW = "--slow: a path of the application that takes seconds"
+REFUSED = "--token-file: one that holds a token of this instance; its own file has to be there for it, and readable"
 WORDS = ("live", "standby")
 FLIPS = ("flips", "other bodies", "flips at once", "survives a restart", "compare and set")
 
@@ -21,36 +24,45 @@ def rows(probe, restart, slow, serving):
     before = said(probe.get().body)
     yield from _refusals(probe, before)
     yield from _slow(probe, slow)
-    reason = _why_not(probe, before, serving)
+    reason, cure = _why_not(probe, before, serving)
     if reason:
-        for check in FLIPS:
-            yield row(check, None, reason, "try an instance that serves nobody, with its token")
+        yield from (row(check, None, reason, cure) for check in FLIPS)
         return
     try:
-        yield from _flips(probe)
+        flips = _flips(probe)
+        yield flips
+        if flips.cure == REFUSED:
+            yield from (row(check, None, "its token is refused", "see: flips") for check in FLIPS[1:])
+            return
         yield from _other_bodies(probe)
         yield from _at_once(probe)
         yield from _conditions(probe)
         yield from _restart(probe, restart)
     finally:
-        _flip(probe, before)
+        answer = _flip(probe, before)
+    if _everywhere(probe) != [before]:
+        yield row("flips", False, "it said %s before and is left as it is: %d %s" % (before, answer.status, shown(answer.body)),
+                  "put it back to %s by hand" % before)
 
 
 def _why_not(probe, before, serving):
+    """(reason, cure) for not flipping it, or (None, None)."""
     if not probe.token:
-        return "no token given"
+        return "no token given", "--token-file: one that holds a token of this instance"
     if before not in WORDS:
-        return "its word is not understood"
+        return "its word is not understood", "see: the word"
     heard = detail(probe).get("balancers") or []
     near = [b.get("node") for b in heard if b.get("node") != "conform" and b.get("age", 0) < LOOKED_AT]
-    return "%s looks at it: a flip would be followed" % near[0] if near and not serving else None
+    if near and not serving:
+        return "%s looks at it: a flip would be followed" % near[0], "try one that serves nobody, or allow it: --serving"
+    return None, None
 
 
 def _refusals(probe, before):
     """Asked with the word that it says anyway: where anybody may flip, a serving instance must not leave its pool for this."""
     for check, token in (("no token", None), ("wrong token", "wrong-" + "x" * 20)):
         if before not in WORDS:
-            yield row(check, None, "its word is not understood")
+            yield row(check, None, "its word is not understood", "see: the word")
             continue
         status = probe.put(before, token=token).status
         yield row(check, status in (401, 403, 429), str(status))
@@ -78,8 +90,8 @@ def _flips(probe):
         refused.append(answer.status in (401, 403))
         if answer.status not in (200, 204) or heard != [word]:
             wrong.append("%s: %d %s, then %s" % (word, answer.status, shown(answer.body), " and ".join(heard)[:60]))
-    yield row("flips", not wrong, "; ".join(wrong)[:200] or "four times, the slowest in %.0f ms" % (1000 * slowest),
-              "--token-file: one that holds a token of this instance" if all(refused) else None)
+    return row("flips", not wrong, "; ".join(wrong)[:200] or "four times, the slowest in %.0f ms" % (1000 * slowest),
+               REFUSED if all(refused) else None)
 
 
 def _other_bodies(probe):
@@ -120,31 +132,50 @@ def _restart(probe, command):
     before, lost = detail(probe).get("start"), []
     for word in ("live", "standby"):
         _flip(probe, word)
-        ended = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL).returncode
+        ended = _run(command)
         heard = _back(probe)
         if ended or heard != word:
-            lost.append("%s became %s (the command ended with %d)" % (word, heard or "no answer in %.0f s" % BACK, ended))
+            how = " (the command %s)" % ended if ended else ""
+            lost.append("%s became %s%s" % (word, heard or "no answer in %.0f s" % BACK, how))
     yield row("survives a restart", not lost, "; ".join(lost) or "live and standby")
     if before:
         after = detail(probe).get("start")
         yield row("new start id", after not in (None, before), str(after))
 
 
+def _run(command):
+    """How a command failed, or "": its exit code and the last that it said. It may leave processes behind, not stay itself."""
+    with tempfile.TemporaryFile() as said_by_it:
+        try:
+            ended = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, stdout=said_by_it, stderr=said_by_it,
+                                   timeout=BACK).returncode
+        except subprocess.TimeoutExpired:
+            return "did not end in %.0f s" % BACK
+        said_by_it.seek(0)
+        last = said_by_it.read(CAP).decode("utf-8", "replace").strip().rpartition("\n")[2]
+    return "ended with %d%s" % (ended, ": %s" % last[:100] if last else "") if ended else ""
+
+
 def _back(probe):
-    end = time.monotonic() + BACK
+    """What it says once it is up again: an app that comes up may answer 503 first. What came last; None: nothing."""
+    end, heard = time.monotonic() + BACK, None
     while time.monotonic() < end:
         try:
-            return said(probe.get().body)
+            seen = probe.get()
+            heard = said(seen.body)
+            if seen.status == 200:
+                break
         except (OSError, http.client.HTTPException):
-            time.sleep(0.2)
-    return None
+            pass
+        time.sleep(0.2)
+    return heard
 
 
 def _slow(probe, path):
     idle = detail(probe).get("in_flight")
     if not path or idle is None:
-        yield row("requests in flight", None, "no detail view" if idle is None else "no --slow given", SLOW)
+        yield row("requests in flight", None, *("no --slow given", SLOW) if idle is not None else
+                  ("it does not say how many there are", "see: detail view"))
         return
     request = threading.Thread(target=lambda: probe.at_once([lambda: probe.get(path)]), daemon=True)
     request.start()

@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import socket
 import ssl
 import threading
 import time
@@ -18,6 +19,7 @@ class Probe:
     """One instance's heartbeat. Never follows a redirect, never decodes, never uses a proxy of the environment.
 
     :param url: http(s)://HOST[:PORT]/PATH of the heartbeat.
+    :param timeout: seconds for a connection, and for all of its answer.
     :param ca_file: for https with a private CA.
     :param host: the Host header that it wants, and the name in its certificate; None: any will do.
     :raises ValueError: no such URL, host or CA file.
@@ -27,7 +29,7 @@ class Probe:
         self.place, self.host = urlsplit(url), host
         if host is not None and not re.match(r"[A-Za-z0-9._-]+(:[0-9]+)?\Z|\[[0-9a-fA-F:.]+\](:[0-9]+)?\Z", host):
             raise ValueError("%r is no Host header: write a name such as shop.example" % host)
-        if self.place.scheme not in ("http", "https") or not self.place.hostname:
+        if self.place.scheme not in ("http", "https") or not self.place.hostname or self.place.query:
             raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
         if ca_file is not None and self.place.scheme != "https":
             raise ValueError("the CA file %s is for an https address, and %s is none" % (ca_file, url))
@@ -80,8 +82,10 @@ class Probe:
             connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=self.timeout)
         if old:
             connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"
-        began = time.monotonic()
+        began, cut = time.monotonic(), None
         try:
+            connection.connect()
+            cut = _Cut(connection.sock, self.timeout)
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             if host:
                 connection.putheader("Host", host)
@@ -91,10 +95,40 @@ class Probe:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
             answer = connection.getresponse()
-            content, given = answer.read(CAP), {name.lower(): value for name, value in answer.getheaders()}
+            content, given = answer.read(CAP), {}
+            for name, value in answer.getheaders():         # a header that is there twice must not look like one
+                given[name.lower()] = "%s, %s" % (given[name.lower()], value) if name.lower() in given else value
+            cut.check()
             return Seen(answer.status, given, content, time.monotonic() - began)
+        except (OSError, http.client.HTTPException, ValueError):
+            if cut:
+                cut.check()
+            raise
         finally:
+            if cut:
+                cut.cancel()
             connection.close()
+
+
+class _Cut(threading.Timer):
+    """Ends an exchange in time: a socket's own time-out begins anew with each byte, so an answer that drips would never end."""
+
+    def __init__(self, sock, limit):
+        super().__init__(limit, self._end)
+        self.sock, self.limit, self.done, self.daemon = sock, limit, False, True
+        self.start()
+
+    def _end(self):
+        self.done = True
+        try:
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def check(self):
+        """:raises TimeoutError: it was cut off here."""
+        if self.done:
+            raise TimeoutError("no whole answer within %g s" % self.limit)
 
 
 class _Secure(http.client.HTTPConnection):

@@ -19,10 +19,14 @@ def rows(probe):
     try:
         seen = probe.get()
     except ssl.SSLCertVerificationError as error:
-        return [row("answers", False, "its certificate does not fit: %s" % error.verify_message,
-                    "--ca-file: the authority that signed it; --host-header: the name that it bears")]
+        cure = "--ca-file: the authority that signed it; --host-header: the name that it bears"
+        if error.verify_code in (9, 10):                # OpenSSL: not yet valid, expired
+            cure = "renew it, or set the clocks"
+        return [row("answers", False, "its certificate does not fit: %s" % error.verify_message, cure)]
+    except ssl.SSLError as error:
+        return [row("answers", False, "TLS failed: %s" % (error.reason or error), "--url http://...: if that port speaks no TLS")]
     except (OSError, http.client.HTTPException) as error:
-        return [row("answers", False, "no answer: %s" % (error or type(error).__name__))]
+        return [row("answers", False, "no answer that can be read: %s" % (error or type(error).__name__))]
     return [row("answers", True, "%d in %.0f ms" % (seen.status, 1000 * seen.seconds)), *_word(seen), *_headers(seen),
             *_other_ways(probe, seen), *_many(probe), *_detail(probe, seen)]
 
@@ -38,15 +42,15 @@ def detail(probe):
 
 
 def _word(seen):
-    """Exactly what a strict check takes: 200, and ^live\\s*$ or ^standby\\s*$."""
+    """What balancers and bgdeploy both take: 200, the word, one line end at the most."""
     if 300 <= seen.status < 400:
         place = seen.headers.get("location", "?")
         yield row("the word", False, "redirected to %s" % place, "answer at this path, or name the other one")
     elif seen.status == 503:
         yield row("the word", None, "503 %s: it says that it is sick" % shown(seen.body), "try again when it is well")
     else:
-        good = seen.status == 200 and seen.body.rstrip(b"\r\n ") in (b"live", b"standby")
-        yield row("the word", good, "%d %s" % (seen.status, shown(seen.body)))
+        good = seen.status == 200 and re.match(b"(live|standby)(\r?\n)?\\Z", seen.body)
+        yield row("the word", bool(good), "%d %s" % (seen.status, shown(seen.body)))
 
 
 def _headers(seen):
@@ -87,11 +91,12 @@ def _detail(probe, seen):
         yield row("detail view", False, "no JSON object at %s/detail" % probe.path)
         return
     wrong = [key for key, kind in sorted(KEYS.items()) if not isinstance(found.get(key, ()), kind)]
+    own = ["it says itself: %s" % said for said in (found.get("problems") or ()) if isinstance(said, str)]
+    cure = "put that right on its host; what belongs where, and to whom, is in docs/heartbeat.md" if own else None
     if wrong:
-        own = ["it says itself: %s" % said for said in (found.get("problems") or ()) if isinstance(said, str)]
-        yield row("detail view", False, "; ".join(["missing, or of another kind: %s" % ", ".join(wrong)] + own)[:300])
+        yield row("detail view", False, "; ".join(["missing, or of another kind: %s" % ", ".join(wrong)] + own)[:500], cure)
         return
-    yield row("detail view", True, "version %s" % found["version"])
+    yield row("detail view", not own or not found["healthy"], "; ".join(["version %s" % found["version"]] + own)[:500], cure)
     yield row("version", bool(re.match(r"([0-9]+:)?[^-:/\s]+-[^-:/\s]+\Z", found["version"])), found["version"])
     agrees = found["state"] == said(seen.body) or not found["healthy"]
     yield row("detail agrees", agrees, "%s and %s" % (found["state"], shown(seen.body)))

@@ -43,7 +43,8 @@ Row = namedtuple("Row", "level check outcome detail cure")
 def row(check, good, detail, cure=None):
     """:param good: True, False, or None where it cannot be proved. :param cure: instead of the table's."""
     level, usual = CHECKS[check]
-    return Row(level, check, {True: PASS, False: MISS, None: UNPROVED}[good], detail, cure or usual)
+    plain = "".join(c if c.isprintable() else " " for c in detail).strip()      # what an app says must not colour a terminal
+    return Row(level, check, {True: PASS, False: MISS, None: UNPROVED}[good], plain, cure or usual)
 
 
 def shown(body):

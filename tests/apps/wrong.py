@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 PORT, FOLDER, FAULT = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 STATE, START, LOCK = FOLDER + "/state", "same" if FAULT == "same start" else os.environ["INVOCATION_ID"], threading.Lock()
 TAG = '"2.0.0-1/%s"' % START
-BODIES = {"json": '{"state": "%s"}', "capitals": None, "not live": "not %s", "bom": "\ufeff%s", "html": "%s", "503 live": "%s"}
+BODIES = {"json": '{"state": "%s"}', "capitals": None, "not live": "not %s", "bom": "\ufeff%s", "html": "%s", "503 live": "%s",
+          "two line ends": "%s\n", "blank behind": "%s "}
 counted = {"slow": 0, "all": 0, "asked": 0}
 memory = {}
 
@@ -92,6 +93,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         stored = os.path.exists(STATE)
         seen = {"version": "2.0.0-1", "start": START, "state": word(), "healthy": True, "in_flight": counted["slow"],
                 "since_age": (time.time() - os.path.getmtime(STATE)) if stored else None, "balancers": []}
+        if FAULT == "tells a problem":
+            seen["problems"] = ["/etc/bgdeploy/balancers, line 3: live-2 is no address"]
         if FAULT == "new starts":
             seen["start"] = uuid.uuid4().hex
         if FAULT == "counts itself":
@@ -125,6 +128,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.say(412, "runs %s\n" % TAG)
         if body not in ("live", "standby") and FAULT != "any body":
             return self.say(400, "live or standby\n")
+        if FAULT == "sticks" and body == "standby":
+            return self.say(500, "\x1b[31mno\n")
         if FAULT == "late":
             threading.Timer(0.5, store, [body]).start()
         else:

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from heartbeat_kit.conform import conform, document, missed, reading, table
+from heartbeat_kit.conform import conform, document, flipping, missed, reading, table
 from tests.authority import authority  # noqa: F401  (a fixture)
 from tests.contract.test_kit_servers import command
 from tests.haproxies import App
+from tests.scripted import Scripted
 from tests.serving import ROOT, Process, ask, free_port, listening
 
 APPS = ROOT + "/tests/apps/"
@@ -141,7 +142,8 @@ def test_an_instance_behind_tls_with_a_name_of_its_own_is_tried_by_address(behin
 
 WRONG = {
     "json": "the word", "capitals": "the word", "not live": "the word", "bom": "the word", "redirect": "the word",
-    "503 live": "the word", "html": "plain text", "short": "length", "gzip": "not compressed", "cached": "not cached",
+    "503 live": "the word", "two line ends": "the word", "blank behind": "the word", "tells a problem": "detail view",
+    "html": "plain text", "short": "length", "gzip": "not compressed", "cached": "not cached",
     "no head": "HEAD", "one host": "any Host", "slow": "cheap", "fickle": "workers agree",
     "live by default": "standby by default", "anybody": "no token", "any token": "wrong token", "late": "flips",
     "any body": "other bodies", "forgets": "survives a restart", "no detail": "detail view", "text age": "detail view",
@@ -181,6 +183,50 @@ def test_without_a_fault_that_application_keeps_the_whole_contract(tmp_path):
         served.stop()
 
 
+def test_an_instance_that_does_not_go_back_to_its_word_is_named_with_what_it_says(tmp_path):
+    port = free_port()
+    served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "sticks"], tmp_path, port)
+    try:
+        last = tried(port, tmp_path).rows[-1]
+        assert (last.check, last.outcome) == ("flips", "miss") and "standby before and is left" in last.detail
+        assert last.cure == "put it back to standby by hand" and last.detail.isprintable()
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("command, words", [
+    ("echo no such unit >&2; exit 5", "the command ended with 5: no such unit"), ("sleep 60", "the command did not end in 1 s")])
+def test_a_restart_that_fails_or_hangs_is_told_with_what_the_command_said(command, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(flipping, "BACK", 1.0)
+    port = free_port()
+    served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
+    try:
+        found = next(row for row in tried(port, tmp_path, command).rows if row.check == "survives a restart")
+        assert found.outcome == "miss" and words in found.detail
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("script, words", [
+    ([b"HTTP/1.1 200 OK\r\n"] + [b"X", 0.1] * 60, "no whole answer within 1 s"),
+    ([b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n"] + [b"X", 0.1] * 60, "no whole answer within 1 s"),
+    ([b"HTTP/1.1 200 OK\r\n\r\n"] + [b"X", 0.1] * 60, "no whole answer within 1 s"),
+    ([b"\x1b[31mgarbage\r\n\r\n"], "no answer that can be read"), (["reset"], "no answer that can be read"),
+    ([b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 7000 + b"\r\nlive"], "100 headers"),
+    ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nlive"], "no answer that can be read")])
+def test_an_answer_that_never_ends_or_is_none_is_one_row_in_time(script, words):
+    with Scripted(script) as server:
+        report = conform("http://127.0.0.1:%d/heartbeat" % server.port, timeout=1.0)
+    assert report.level == "none" and len(report.rows) == 1
+    assert words in report.rows[0].detail and report.rows[0].detail.isprintable()
+
+
+def test_a_length_that_is_there_twice_is_named():
+    """http.client takes the first; the driver takes neither."""
+    with Scripted([b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlive"]) as server:
+        assert outcomes(conform("http://127.0.0.1:%d/heartbeat" % server.port))["length"] == "miss"
+
+
 class TestCommandLine:
     def run(self, *arguments):
         argv = [sys.executable, "-m", "heartbeat_kit.conform", *arguments]
@@ -196,7 +242,8 @@ class TestCommandLine:
         ["--url", "http://127.0.0.1:1/", "--token-file", "/dev/null"],
         ["--url", "https://127.0.0.1:1/", "--ca-file", "/nonexistent"],
         ["--url", "http://127.0.0.1:1/", "--ca-file", "/dev/null"], ["--url", "http://127.0.0.1:1/", "--host-header", "a b"],
-        ["--url", "http://127.0.0.1:1/", "--slow", "slow"]])
+        ["--url", "http://127.0.0.1:1/", "--slow", "slow"], ["--url", "http://127.0.0.1:1/heartbeat?x=1"],
+        ["--url", "http://[::1/heartbeat"], ["--url", "http://127.0.0.1:1/", "--token-file", __file__[:-3] + "/x"]])
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -206,8 +253,11 @@ class TestCommandLine:
         served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
         (tmp_path / "token").write_text("not-this-one\n")
         try:
-            flips = next(row for row in tried(port, tmp_path).rows if row.check == "flips")
+            report = tried(port, tmp_path)
+            flips = next(row for row in report.rows if row.check == "flips")
             assert flips.outcome == "miss" and "--token-file" in flips.cure
+            for check in ("other bodies", "flips at once", "survives a restart", "compare and set"):
+                assert outcomes(report)[check] == "not provable", "a token that is refused proves nothing"
         finally:
             served.stop()
 
