@@ -145,6 +145,7 @@ class _Builder:
         plain = _settings(part, "scheme", "path", "via", "host_header", "live", "standby", "ignore_case", "json_key",
                           "flip_method", "flip_path", "flip_body", "user", "version_path", "version_pattern",
                           "timeout", "after_restart")
+        plain.setdefault("flip_body", soundness.flip_body(part))
         return Heartbeat(port=part.get("port", component["port"]), detail=detail if kit else None,
                          in_flight=part.get("in_flight", "kit" if kit else "none"), headers=_pairs(part.get("headers", {})),
                          flip_headers=_pairs(part.get("flip_headers", {})), ca_file=self.path(part.get("ca_file")),

@@ -226,7 +226,7 @@ def _heartbeats(data):
         live, standby = beat.get("live", Heartbeat.live), beat.get("standby", Heartbeat.standby)
         if live == standby or beat.get("ignore_case") and live.lower() == standby.lower():
             yield path + ("standby",), f'live and standby are the same word "{live}"', "write what the application really answers"
-        if "{word}" not in beat.get("flip_body", Heartbeat.flip_body) + beat.get("flip_path", ""):
+        if "{word}" not in flip_body(beat) + beat.get("flip_path", ""):
             yield path + ("flip_body",), "neither flip_body nor flip_path holds {word}", \
                 "put {word} where live or standby belongs"
         for key in ("headers", "flip_headers"):
@@ -249,6 +249,11 @@ def _heartbeats(data):
             if groups != 1:
                 yield path + ("version_pattern",), f"has {groups} groups", \
                     "one pair of brackets marks the version; write others as (?:...)"
+
+
+def flip_body(beat):
+    """The body of a flip, as written or by default: none with methods for which servers expect none (RFC 9110 9.3.1, 9.3.5)."""
+    return beat.get("flip_body", "" if beat.get("flip_method") in ("GET", "DELETE") else Heartbeat.flip_body)
 
 
 def _statistics(data):

@@ -26,8 +26,8 @@ def authority(tmp_path_factory):
     return made(tmp_path_factory.mktemp("authority"))
 
 
-def made(folder):
-    """A new Authority, its files in this folder."""
+def made(folder, days="200"):
+    """A new Authority, its files in this folder. :param days: for which its server's certificate is good."""
     def openssl(*arguments):
         subprocess.run([*EARLIER, "openssl", *arguments], cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL)
 
@@ -36,7 +36,7 @@ def made(folder):
     openssl("req", "-x509", *fresh, "-days", "200", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem",
             "-addext", "keyUsage=critical,keyCertSign")
     openssl("req", *fresh, "-subj", "/CN=shop.lab", "-keyout", "server.key", "-out", "server.csr")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "200",
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days,
             "-extfile", "names", "-out", "server.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem", folder / "server.key")

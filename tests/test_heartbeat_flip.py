@@ -50,11 +50,19 @@ def test_a_flip_that_could_not_be_sent_is_failed_since_nothing_happened():
     (answer("standby\n"), answer("standby"), "failed", "still says standby"),
     (answer("standby\n"), answer("who knows"), "unknown", "not known"),
     (answer("runs \"3.0/x\"", "412 Precondition Failed"), None, "failed", 'runs "3.0/x"'),
-    (answer("wrong token", "403 Forbidden"), None, "failed", "token refused"),
-    (answer("who?", "401 Unauthorized"), None, "failed", "token refused"),
+    (answer("wrong token", "403 Forbidden"), None, "failed", "without a token"),
+    (answer("who?", "401 Unauthorized"), None, "failed", "name one: token_file in the inventory, or BGDEPLOY_HEARTBEAT_TOKEN"),
     (answer("live or standby", "400 Bad Request"), None, "failed", '400 "live or standby"'),
-    (answer("", "405 Method Not Allowed"), None, "failed", "refuses the flip"),
-    (answer("wait", "429 Too Many"), None, "failed", '429 "wait"'),
+    (answer("Client sent an HTTP request to an HTTPS server.", "400 Bad Request"), None, "failed", "scheme: https"),
+    (answer("", "404 Not Found"), None, "failed", "correct flip_method or flip_path"),
+    (answer("", "405 Method Not Allowed", ["Allow: POST"]), None, "failed", "correct flip_method (it allows POST) or flip_path"),
+    (answer("", "409 Conflict"), answer("live"), "failed", "refuses the flip: 409"),
+    (answer("wait", "429 Too Many"), None, "failed", '429 "wait"; try again later'),
+    (answer("wait", "429 Too Many", ["Retry-After: 8"]), None, "failed", '429 "wait"; try again in 8 s'),
+    (answer("not changed", "503 Service Unavailable", ["Retry-After: 1"]), answer("standby"), "failed", "still says standby"),
+    (answer("", "503 Service Unavailable"), answer("live"), "unknown", "look again"),
+    (answer("live", "206 Partial Content"), answer("live"), "ok", ""),
+    (answer("live\n", length=40), answer("standby"), "failed", "still says standby"),
     (answer("disk full", "500 Oops"), answer("standby"), "failed", "disk full"),
     (answer("disk full", "500 Oops"), answer("live"), "unknown", "look again"),
     (answer("", "502 Bad Gateway"), answer("", "502 Bad Gateway"), "unknown", "502"),
@@ -64,6 +72,21 @@ def test_a_flips_answer_is_judged(put, get, outcome, words):
 
     assert (result.outcome, words in result.detail) == (outcome, True), result.detail
     assert sum(request.startswith(b"PUT") for request in requests) == 1
+
+
+def test_a_token_that_was_sent_and_refused_is_to_be_compared(monkeypatch):
+    monkeypatch.setenv("A_TOKEN", "sesame-open")
+    result, _ = flip(dataclasses.replace(KIT, token=sites.Secret(env="A_TOKEN")), [answer("wrong token", "403 Forbidden")])
+    assert result.outcome == "failed" and "token refused" in result.detail and "compare" in result.detail
+
+
+def test_a_flip_without_a_body_says_that_it_has_none():
+    """Servers answer 411 to a PUT without a length."""
+    beat = dataclasses.replace(PLAIN, flip_body="", flip_path="/to/{word}")
+    result, requests = flip(beat, [answer("live")])
+    assert result.outcome == "ok" and b"\r\nContent-Length: 0\r\n" in requests[0] and b"Content-Type" not in requests[0]
+    _, requests = flip(dataclasses.replace(beat, flip_method="GET"), [answer("live")])
+    assert b"Content-Length" not in requests[0] and requests[0].startswith(b"GET /to/live ")
 
 
 def test_a_flip_tells_who_why_and_which_process_is_meant(monkeypatch):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from bgdeploy import site as sites
 from bgdeploy.model import LIVE, STANDBY
 from bgdeploy.outside import heartbeat, heartbeat_answer
 from tests.heartbeats import KIT, LIMIT, PLAIN, TABLE, look, place
@@ -29,6 +30,27 @@ def test_what_a_heartbeat_answers_has_one_known_outcome(case):
     assert "web on green-1" in seen.why or state
     assert len(seen.why) < 500 and seen.why.isprintable()
     assert time.monotonic() - began < 2 * LIMIT + 1, "a slow answer must not outlast the limit"
+
+
+def test_a_port_that_speaks_tls_is_named_where_its_answer_says_so():
+    for text in ("The plain HTTP request was sent to HTTPS port", "This combination of host and port requires TLS."):
+        assert "write scheme: https" in look(PLAIN, [answer(text, "400 Bad Request")]).why
+
+
+@pytest.mark.parametrize("user, scheme, words", [
+    (None, "Basic", "wants a user and a password"), ("bob", "Basic", "compare user and password"),
+    ("bob", "Digest", "only Basic")])
+def test_a_password_that_is_missing_or_wrong_is_named(user, scheme, words, monkeypatch):
+    monkeypatch.setenv("A_PASSWORD", "hunter2")
+    beat = dataclasses.replace(PLAIN, user=user, password=user and sites.Secret(env="A_PASSWORD"))
+    seen = look(beat, [answer("no", "401 Unauthorized", [f'WWW-Authenticate: {scheme} realm="shop"'])])
+    assert seen.state is None and words in seen.why
+
+
+@pytest.mark.parametrize("body", ['{"status.mode": "live"}', '{"status": {"mode": "live"}, "x": {"a": 1, "a": 2}}', "live", ""])
+def test_where_a_key_is_named_the_sentence_says_where_it_was_looked_for(body):
+    seen = look(dataclasses.replace(PLAIN, json_key="status.mode"), [answer(body)])
+    assert seen.state is None and "exactly live or standby is expected at status.mode, in JSON that has no key twice" in seen.why
 
 
 @pytest.mark.parametrize("body, settings, state", ids=brief, argvalues=[

@@ -4,13 +4,14 @@ import dataclasses
 import os
 import re
 import socket
+import ssl
 
 import pytest
 
 from bgdeploy import site as sites
 from bgdeploy.model import LIVE
 from bgdeploy.outside import exchange, heartbeat
-from tests.authority import authority  # noqa: F401  (a fixture)
+from tests.authority import authority, made as made_authority  # noqa: F401  (a fixture)
 from tests.heartbeats import KIT, LIMIT, PLAIN, TABLE, Shell, flip, look, place
 from tests.scripted import Scripted, answer
 
@@ -53,6 +54,13 @@ def test_basic_auth_is_sent_when_reading_and_yields_to_the_token_when_flipping(m
     assert re.findall(rb"Authorization: (\S+)", requests[0]) == [b"Bearer"]
 
 
+def test_a_token_of_the_environment_does_not_go_to_an_app_that_has_a_password_of_its_own(monkeypatch):
+    monkeypatch.setenv("A_PASSWORD", "hunter2")
+    monkeypatch.setenv("BGDEPLOY_HEARTBEAT_TOKEN", "sesame-open")
+    _, requests = flip(dataclasses.replace(PLAIN, user="bob", password=sites.Secret(env="A_PASSWORD")), [answer("live")])
+    assert re.findall(rb"Authorization: (.*)\r\n", requests[0]) == [b"Basic Ym9iOmh1bnRlcjI="]
+
+
 def test_an_app_that_checks_the_host_header_is_named_one():
     def strict(_, request):
         return [answer("live") if b"\r\nHost: shop.lab\r\n" in request else answer("Invalid host", "403 Forbidden")]
@@ -85,11 +93,15 @@ def test_by_ssh_the_request_goes_to_the_hosts_own_loopback():
 def test_an_https_heartbeat_is_checked_against_the_sites_own_authority(authority):  # noqa: F811
     with Scripted([answer("live")], context=authority.server) as server:
         https = dataclasses.replace(PLAIN, scheme="https", host_header="shop.lab", timeout=3)
-        assert "certificate" in heartbeat.read(*place(https, server.port), "web").why
+        assert "name the authority that signed it (ca_file in the" in heartbeat.read(*place(https, server.port), "web").why
         private = dataclasses.replace(https, ca_file=authority.file)
         assert heartbeat.read(*place(private, server.port), "web").state == LIVE
+        for name in ("SHOP.lab", "shop.lab.", "shop.lab:8443"):
+            named = dataclasses.replace(private, host_header=name)
+            assert heartbeat.read(*place(named, server.port), "web").state == LIVE
         other = dataclasses.replace(private, host_header="other.lab")
-        assert "certificate that does not fit" in heartbeat.read(*place(other, server.port), "web").why
+        why = heartbeat.read(*place(other, server.port), "web").why
+        assert "certificate that does not fit" in why and "name what it bears (host_header in the inventory)" in why
         by_ssh = dataclasses.replace(private, via="ssh")
         site, host = place(by_ssh, server.port)
         assert heartbeat.read(site, host, "web", Shell("x")).state == LIVE
@@ -97,7 +109,23 @@ def test_an_https_heartbeat_is_checked_against_the_sites_own_authority(authority
     with Scripted(["hang"]) as mute:
         assert "TLS handshake within 0.5 s" in heartbeat.read(*place(hasty, mute.port), "web").why
     with Scripted([answer("live")], read=False) as plain:
-        assert "TLS failed" in heartbeat.read(*place(private, plain.port), "web").why
+        assert "TLS failed" in (why := heartbeat.read(*place(private, plain.port), "web").why) and "scheme: http" in why
+
+
+@pytest.mark.parametrize("days, wants_one, words", [
+    ("-1", False, "expired; renew it"), ("200", True, "it wants a certificate from who asks, and bgdeploy has none")])
+def test_a_certificate_that_is_out_of_date_or_asked_for_is_named_with_its_cure(days, wants_one, words, tmp_path):
+    """A server that asks who asks tells so only after the request (TLS 1.3): a flip's answer is lost then, a look's unknown."""
+    made = made_authority(tmp_path, days)
+    if wants_one:
+        made.server.load_verify_locations(made.file)
+        made.server.verify_mode = ssl.CERT_REQUIRED
+    beat = dataclasses.replace(PLAIN, scheme="https", host_header="shop.lab", ca_file=made.file, timeout=3)
+    with Scripted([answer("live")], context=made.server) as server:
+        seen = heartbeat.read(*place(beat, server.port), "web")
+        result = heartbeat.flip(*place(beat, server.port), "web", LIVE, run="r", by="b", reason="c")
+    assert seen.state is None and words in seen.why
+    assert words in result.detail and result.outcome == ("unknown" if wants_one else "failed")
 
 
 @pytest.mark.parametrize("case", TABLE)

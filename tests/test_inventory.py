@@ -83,6 +83,13 @@ def test_a_byte_order_mark_and_windows_line_ends_are_harmless(read):
     assert read(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode()).components[0].name == "api"
 
 
+def test_a_flip_by_a_method_without_content_has_no_body_unless_one_is_written(read):
+    for written, body in (("flip_method: GET", ""), ("flip_method: DELETE", ""), ("flip_method: POST", "{word}"),
+                          ('flip_method: DELETE, flip_body: "to={word}"', "to={word}")):
+        text = GOOD.replace("api: {port: 8081}", f"api: {{port: 8081, heartbeat: {{flip_path: '/{{word}}', {written}}}}}")
+        assert read(text).component("api").heartbeat.flip_body == body
+
+
 def test_an_alias_bomb_is_refused_at_its_first_anchor(read):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     for before, name in zip("abcdefghijklmnop", "bcdefghijklmnopq"):

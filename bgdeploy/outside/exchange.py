@@ -69,10 +69,11 @@ def authority(address, port, scheme="http"):
 
 
 def server_name(host_header, address):
-    """The name that the other side's certificate has to bear: the Host header's without its port, else the address."""
+    """The name that the other side's certificate has to bear: the Host header's without its port, else the address. Without the
+    root's dot, which certificates never have."""
     if not host_header:
-        return address.strip("[]")
-    return host_header.partition("]")[0][1:] if host_header.startswith("[") else host_header.partition(":")[0]
+        return address.strip("[]").rstrip(".")
+    return host_header.partition("]")[0][1:] if host_header.startswith("[") else host_header.partition(":")[0].rstrip(".")
 
 
 def compose(method, path, headers, body, host, keep=False):
@@ -82,8 +83,8 @@ def compose(method, path, headers, body, host, keep=False):
              ("Connection", "keep-alive" if keep else "close")]
     named = {name.lower() for name, _ in headers}
     lines = [pair for pair in lines if pair[0].lower() not in named] + list(headers)
-    if body is not None:
-        lines.append(("Content-Length", str(len(body))))
+    if body is not None or method in ("PUT", "POST", "PATCH"):      # RFC 9110 8.6: servers answer 411 to such a one without
+        lines.append(("Content-Length", str(len(body or b""))))
     for name, value in lines:
         if not _TOKEN.match(name) or re.search(r"[\x00-\x08\x0a-\x1f\x7f]", value):
             raise BadInput(f"the header {name!r} has a character that no header may have; correct it in the inventory")
@@ -133,7 +134,7 @@ def tls(ca_file, stamp=None):
 
 
 def _once(address, port, request, method, cap, deadline, limit, context, name, tunnel):
-    line, sent, first, began, stage = None, False, False, time.monotonic(), "did not take the connection"
+    line, sent, first, began, stage = None, False, b"", time.monotonic(), "did not take the connection"
     try:
         sock = tunnel(address, port) if tunnel else connect(address, port, deadline)
         if tunnel:      # logging in at the host has a limit of its own
@@ -150,11 +151,13 @@ def _once(address, port, request, method, cap, deadline, limit, context, name, t
             piece = line.recv(16384)
             if not piece and not first:
                 raise Lost("closed the connection without an answer", sent=True, empty=True)
-            first = True
+            first = first or piece
             answer.send(piece)
     except StopIteration as end:
         return replace(end.value, seconds=time.monotonic() - began)
     except Malformed as trouble:
+        if first[:2] == b"\x15\x03":        # a TLS alert, the answer of many servers to a request in plain text
+            raise Lost("answered in TLS: write scheme: https in the inventory", sent=True) from None
         raise Lost(f"answered what is not HTTP: {trouble}", sent=True) from None
     except ssl.SSLError as trouble:
         raise Lost(_tls_why(trouble), sent) from None
@@ -181,9 +184,20 @@ def _send(line, request):
 
 
 def _tls_why(trouble):
+    """What is wrong, and the cure where the library's code leaves no doubt. X509_V_ERR numbers are OpenSSL's (x509_vfy.h)."""
     if isinstance(trouble, ssl.SSLCertVerificationError):
-        return f"shows a certificate that does not fit: {trouble.verify_message}"
-    return f"TLS failed: {trouble.reason or trouble}"
+        cure = {9: "set the clocks", 10: "renew it", 62: _NAME, 64: _NAME, **dict.fromkeys((2, 18, 19, 20, 21), _AUTHORITY)}.get(
+            trouble.verify_code, "compare ca_file and host_header in the inventory with it")
+        return f"shows a certificate that does not fit: {trouble.verify_message.rstrip('.')}; {cure}"
+    reason = str(trouble.reason or trouble)
+    return f"TLS failed: {reason}" + next((f"; {cure}" for part, cure in _TLS_CURES if part in reason), "")
+
+
+_AUTHORITY = "name the authority that signed it (ca_file in the inventory)"
+_NAME = "name what it bears (host_header in the inventory)"
+_TLS_CURES = (("WRONG_VERSION_NUMBER", "if that port speaks no TLS, write scheme: http in the inventory"),
+              ("CERTIFICATE_REQUIRED", "it wants a certificate from who asks, and bgdeploy has none: let it do without"),
+              ("HANDSHAKE_FAILURE", "it may want a certificate from who asks, and bgdeploy has none"))
 
 
 def connect(address, port, deadline):

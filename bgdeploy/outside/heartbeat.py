@@ -183,6 +183,8 @@ def _judged(way, came, word):
     who, quoted = way.who, heartbeat_answer.quoted(came, way.quote)
     if 300 <= came.status < 400:
         return "failed", f"{who}: {heartbeat_answer.redirected(came, way.quote, way.h)}"
+    if came.status in (401, 403) and not way.proves():
+        return "failed", f"{who} refuses a flip without a token ({quoted}); name one: token_file in the inventory, or {TOKEN_ENV}"
     if came.status in (401, 403):
         return "failed", f"{who}: token refused ({quoted}); compare the token that the inventory names with the host's"
     if came.status == 412:
@@ -194,7 +196,7 @@ def _judged(way, came, word):
     if came.status >= 500:
         outcome, detail = _read_back(way, word, quoted, patience=0)
         return ("failed" if outcome == "failed" else "unknown"), detail or f"{who} answers {quoted} to the flip; look again"
-    return "failed", f"{who} refuses the flip: {quoted}"
+    return "failed", f"{who} refuses the flip: {quoted}{heartbeat_answer.refused(way.h, came, way.quote)}"
 
 
 def _read_back(way, word, quoted, patience):
@@ -268,8 +270,15 @@ class _Way:
         text = " ".join(clean(text, 4 * heartbeat_answer.QUOTED).split())
         return text if len(text) <= heartbeat_answer.QUOTED else text[:heartbeat_answer.QUOTED] + "..."
 
+    def proves(self):
+        """Whether a flip carries anything that says who asks."""
+        return bool(self._token() or self.h.user or "authorization" in {name.lower() for name, _ in self.h.flip_headers})
+
     def _token(self):
-        """The secret that flips: the inventory's, else the one that the environment names; None: there is none."""
+        """The secret that flips: the inventory's, else the one that the environment names; None: there is none, or a user and
+        a password stand in its place (somebody else's token must not go there)."""
+        if self.h.user and not self.h.token:
+            return None
         file = os.environ.get(TOKEN_ENV + "_FILE")
         return self.h.token or (Secret(env=TOKEN_ENV) if os.environ.get(TOKEN_ENV) else Secret(file=file) if file else None)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bgdeploy.clean import clean
 from bgdeploy.model import LIVE, STANDBY
 
+TLS = "; if that port speaks TLS, write scheme: https in the inventory"
 QUOTED = 200                # characters of an answer that a sentence quotes
 FRESH = 3                   # a balancer node's word holds for so many of its own check intervals
 NEVER = 1e9                 # seconds: the age of a word that was never changed; finite, because JSON has no infinity
@@ -67,10 +68,8 @@ def state(h, came, who, quote):
         return None, f"{who} calls itself sick: {shown}"
     if 300 <= came.status < 400:
         return None, f"{who}: {redirected(came, quote, h)}"
-    if came.status in (400, 403, 421) and not h.host_header:
-        return None, f"{who} answers {shown}; if it checks the Host header, name one (host_header in the inventory)"
     if came.status != 200:
-        return None, f"{who} answers {shown}"
+        return None, f"{who} answers {shown}{_cure(h, came, quote)}"
     if not came.whole:
         return None, f"{who} answers {shown}, not whole: {came.flaw}"
     coding = came.headers.get("content-encoding", "").strip().lower()
@@ -78,8 +77,50 @@ def state(h, came, who, quote):
         return None, f"{who} answers in {quote(coding)} though nobody asked: a balancer will not understand it either"
     said = word(h, came)
     if said is None:
-        return None, f"{who} answers {shown}; exactly {h.live} or {h.standby} is expected"
+        return None, f"{who} answers {shown}; exactly {h.live} or {h.standby} is expected{_nearly(h, came, quote)}"
     return said, ""
+
+
+def _cure(h, came, quote):
+    """What to do about a status that is no answer, as the end of a sentence; "" where only the application's log can tell."""
+    if came.status == 401:
+        wanted = quote(came.headers.get("www-authenticate", "").partition(" ")[0]) or "some authentication"
+        if wanted.lower() != "basic":
+            return f"; it wants {wanted}, and bgdeploy knows only Basic: let the heartbeat be read without"
+        return "; compare user and password in the inventory with what it wants" if h.user else \
+            "; it wants a user and a password (user, password_file in the inventory)"
+    if came.status == 400 and re.search(rb"https|tls|ssl", came.body, re.IGNORECASE) and h.scheme == "http":
+        return TLS
+    if came.status in (400, 403, 421) and not h.host_header:
+        return "; if it checks the Host header, name one (host_header in the inventory)"
+    if came.status in (404, 405, 410):
+        return f"; is {h.path} the heartbeat's path? Correct it in the inventory"
+    return ""
+
+
+def refused(h, came, quote):
+    """What to do about a flip that was refused with this status, as the end of a sentence; "" where its own words must do."""
+    if came.status == 400 and re.search(rb"https|tls|ssl", came.body, re.IGNORECASE) and h.scheme == "http":
+        return TLS
+    if came.status in (404, 405):
+        allowed = came.headers.get("allow")
+        return f"; correct flip_method{f' (it allows {quote(allowed)})' if allowed else ''} or flip_path in the inventory"
+    if came.status == 429:
+        wait = came.headers.get("retry-after", "")
+        return f"; try again in {wait} s" if re.fullmatch("[0-9]{1,6}", wait, re.ASCII) else "; try again later"
+    return ""
+
+
+def _nearly(h, came, quote):
+    """What a body is in truth that looks like the word, or where in JSON the word was looked for."""
+    if h.json_key:
+        return f" at {h.json_key}, in JSON that has no key twice"
+    text = came.body.decode("utf-8", "backslashreplace")
+    looks = quote(text.strip()) in (h.live, h.standby) or re.search(rb"[^ -~\r\n\t]", came.body)
+    if not looks or len(came.body) > 60:
+        return ""
+    plain = "".join(c if " " <= c <= "~" else c.encode("unicode_escape").decode() for c in text)
+    return ", not '" + quote(re.sub("^ +| +$", lambda blanks: r"\x20" * len(blanks[0]), plain)) + "'"
 
 
 def word(h, came):
@@ -103,7 +144,7 @@ def word(h, came):
 
 def redirected(came, quote, h):
     """A redirect and its cure: another path, or, where only the name differs, the name that the application wants to hear."""
-    place = came.headers.get("location", "nowhere")
+    place = came.headers.get("location") or "nowhere"
     named = re.fullmatch(r"(https?)://([A-Za-z0-9_.:\[\]-]+)(/[^?#]*)", place)
     if named and named[3] == h.path:
         cure = f"name what it wants to be called (host_header: {quote(named[2])}, scheme: {named[1]})"

@@ -83,6 +83,8 @@ def _head(buffer, room):
         name, colon, value = line.partition(b":")
         if not colon or not _NAME.match(name):
             raise Malformed(f"not a header: {bytes(line[:80])!r}")
+        if b"\0" in value or b"\r" in value:
+            raise Malformed(f"a header with NUL or CR in it: {bytes(line[:80])!r}")
         last = name.decode("ascii").lower()
         fields[last] = f"{fields[last]}, {_text(value)}" if last in fields else _text(value)
 

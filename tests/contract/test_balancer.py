@@ -304,11 +304,13 @@ def test_a_host_without_checks_has_nothing_to_fail(data):
 
 DIFFERENT = {
     # The driver says live, HAProxy DOWN: harmless, since it is then never taken on, and the driver waits for that and says so.
-    "a byte order mark before live", "an interim answer before",
+    "a byte order mark before live", "an interim answer before", "five thousand headers",
     # HAProxy says UP by what it has matched so far, the driver unknown: unknown is never taken for a yes.
     "length 40, 4 bytes", "length 40, 4 bytes, never closed", "chunked and cut off", "chunked and cut inside",
     "says gzip and is not", "two codings", "HTTP/1.1 without length, never closed", "resets in the middle of its body",
-    "two line ends", "two CRLF", "a carriage return alone behind",
+    "two line ends", "two CRLF", "a carriage return alone behind", "a blank behind", "NUL in a header",
+    "two lengths that are the same",
+    "chunked, with a cut trailer", "chunked, with trailers for ever",
     "the word, then 40 kB", "the word, then 200 kB",
 }
 
