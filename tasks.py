@@ -13,6 +13,16 @@ sys.path.insert(0, BASE)
 
 from bgdeploy import verbs, verbs_beside  # noqa: E402  (the project is importable from wherever invoke was typed)
 
+
+
+def printed(kind, fault, trace):
+    """Invoke prints --list and --help itself, and leaves a traceback where nobody reads them to the end (`| head`)."""
+    if issubclass(kind, BrokenPipeError):
+        os._exit(141)       # as any program that SIGPIPE ends
+    sys.__excepthook__(kind, fault, trace)
+
+
+sys.excepthook = printed
 ENV = {"env": "inventory: inventories/NAME.yml (default: BGDEPLOY_ENV, or lab)",
        "json": "one JSON document on stdout, talk on stderr"}
 STACK = {"stack": "name of the stack", "hosts": "only these hosts of it: a,b"}
@@ -240,7 +250,9 @@ def mend(c, fault=None, target=None, env=None, json=False):
 
 
 def typed(words):
-    return {name: value for name, value in words.items() if name != "c"}
+    """A task's options; and under `astray` what Invoke took for itself, though it was meant for the task."""
+    astray = "--" if "--" in sys.argv else "--dry" if words["c"].config.run.dry else None
+    return {**{name: value for name, value in words.items() if name != "c"}, **({"astray": astray} if astray else {})}
 
 
 ns = Collection(deploy, rollout, standby, drain, converge, sanity, live, migrate, plan, check, status, back, rollback, resume,

@@ -8,6 +8,7 @@ import atexit
 import errno
 import json as json_format
 import os
+import re
 import sys
 import threading
 import time
@@ -38,7 +39,7 @@ class Console:
         self._errors = _Out(err or sys.stderr, self._lost if json else None)
         self._talk = self._errors if json else self._document
         pretty = self._talk.isatty() and environ.get("TERM") not in (None, "", "dumb", "unknown") if tty is None else tty
-        self._pretty = _pretty(self._talk) if pretty and self._talk.speaks_utf8 else None
+        self._pretty = _pretty(self._talk, environ) if pretty and self._talk.speaks_utf8 else None
         if self._pretty:
             atexit.register(self.flush)         # the terminal gets its cursor back, however this ends
 
@@ -214,10 +215,14 @@ class _Counting:
         return Text(f"{time.monotonic() - self.since:.0f} s  {self.words}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
-def _pretty(stream):
-    """A rich console on the stream. Imported only here: scripts and CI do not pay for it."""
+def _pretty(stream, environ):
+    """A rich console on the stream. Imported only here: scripts and CI do not pay for it.
+
+    With COLUMNS=0 rich shows nothing at all (measured, 13.3): a size that can be none is not passed on.
+    """
     from rich.console import Console as Rich
-    return Rich(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False)
+    sound = {k: v for k, v in environ.items() if k not in ("COLUMNS", "LINES") or re.fullmatch(r"[1-9][0-9]{0,4}", v, re.ASCII)}
+    return Rich(file=stream, force_terminal=True, highlight=False, markup=False, emoji=False, _environ=sound)
 
 
 def _coloured(row):

@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from bgdeploy.errors import Refused, Unwritable
 
 DENIED = (errno.EACCES, errno.EPERM)
+KINDS = {"kind": str, "n": int, "at": (int, float), "hosts": (list, dict), "choices": list, "next": list,
+         **dict.fromkeys(("by", "goal", "options", "policy", "seen", "evidence"), dict)}
 
 
 def new_id(now=None):
@@ -105,7 +107,7 @@ def user(uid):
 
 
 def read(path):
-    """Events of a journal file in order; [] if there is none. Lines that are not whole JSON objects are skipped."""
+    """Events of a journal file in order; [] if there is none. Lines that hold no event are skipped."""
     try:
         with open(path, "rb") as f:
             lines = f.read().split(b"\n")
@@ -115,11 +117,17 @@ def read(path):
     for line in lines:
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(event, dict) and "kind" in event:
+        if isinstance(event, dict) and "kind" in event and _of_known_kinds(event):
             events.append(event)
     return events
+
+
+def _of_known_kinds(event):
+    """Are the fields that rules reckon with of the kind that they are written in?"""
+    return all(event.get(name) is None or isinstance(event[name], kind) for name, kind in KINDS.items()) and (
+        abs(event.get("at") or 0) < 1e12 and isinstance((event.get("options") or {}).get("exclude") or {}, dict))
 
 
 def monotonic_clock():

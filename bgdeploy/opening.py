@@ -6,7 +6,7 @@ from dataclasses import asdict
 from bgdeploy import records, versions
 from bgdeploy.errors import Refused
 from bgdeploy.memory import fold
-from bgdeploy.model import Release
+from bgdeploy.model import Goal, Release
 from bgdeploy.prove import converged, failed, floor as default_floor, is_out, serves
 
 
@@ -24,9 +24,18 @@ def joins(asked, open_ones, seen=None):
         return open_ones[-1] if open_ones else None
     if asked.task in records.PARTIAL + ("live",):
         mine = [(run, events) for run, events in open_ones
-                if asked.stack in {w["stack"] for w in records.goal_of(events)["wants"]}]
+                if asked.stack in {w.stack for w in goal_in(run, events).wants}]
         return mine[-1] if mine else None
     return None
+
+
+def goal_in(run, events):
+    """The goal of an open run. :raises Refused: it is written in a way that this bgdeploy does not know."""
+    try:
+        return Goal.from_json(records.goal_of(events))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise Refused(f"what run {run} was to do cannot be read in its journal: a newer bgdeploy began it, or it is damaged",
+                      "invoke status, then a new deploy, which takes its place") from None
 
 
 def same_end(seen):

@@ -26,6 +26,12 @@ def is_open(events):
     return (begin.get("goal") or goal_of(events)).get("only") in PARTIAL
 
 
+def question(events):
+    """The question that the run waits with: nothing was begun since it was put. None: it asks nothing."""
+    found = last(events, "asked", "doing", "joined", "resumed")
+    return found if found and found["kind"] == "asked" else None
+
+
 def goals_of(events):
     """The goals that this run pursued, oldest first. One that was refused before any act of its own was never pursued."""
     found, fresh = [], False
@@ -50,7 +56,7 @@ def pinned(events, stack=None):
     """The release that this run pinned (for a stack), or None."""
     for goal in reversed(goals_of(events)):
         for want in goal.get("wants") or ():
-            if want.get("release") and stack in (None, want.get("stack")):
+            if isinstance(want, dict) and isinstance(want.get("release"), str) and stack in (None, want.get("stack")):
                 return Release.parse(want["release"])
     return None
 

@@ -15,8 +15,7 @@ from bgdeploy.errors import Failed, NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
 from bgdeploy.journal import new_id
 from bgdeploy.memory import fold
-from bgdeploy.model import Goal
-from bgdeploy.opening import begin, events_of, joins, refuse_other_cookbooks
+from bgdeploy.opening import begin, events_of, goal_in, joins, refuse_other_cookbooks
 from bgdeploy.outside import chef, hooks, packages, watch
 from bgdeploy.session import LOOK, cached, open_runs
 
@@ -93,7 +92,7 @@ def locked(session, asked, options, run, grip):
     known = goals.Known(site, seen, tuple(history), available, console.line, joined[1] if joined else None, revision, migrated)
     if asked.task == "resume":
         run, events = joined
-        goal = Goal.from_json(records.goal_of(events))
+        goal = goal_in(run, events)
     else:
         goal = goals.goal(asked, known)
         refuse_left_out(asked, goal, seen, open_ones)

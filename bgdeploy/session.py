@@ -1,6 +1,7 @@
 """What one invocation has open: hosts, store, records. Nothing is decided here, and no act is done."""
 
 import os
+import re
 from dataclasses import replace
 
 from bgdeploy import records
@@ -10,6 +11,7 @@ from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.journal import Journal, monotonic_clock, read
 from bgdeploy.observe import Observer, Ports as LookPorts
 from bgdeploy.outside import balancer, chef, heartbeat, lease, migrations, ssh, stats, store
+from bgdeploy.schema import NAME
 
 LOOK = 4.0          # seconds for one look of a run: short enough to end within the 5 s that an abort leaves
 
@@ -124,9 +126,9 @@ def last_number(events):
 def recorded(folder, most):
     """{id: events} of the last runs that lie in a folder; a file in there is no run. :raises Refused: one cannot be read."""
     try:
-        ids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        ids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and re.fullmatch(NAME, entry.name))
         return {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return {}
     except OSError as e:
         raise Refused(f"{e.filename}: the records of runs cannot be read: {e.strerror}; whether a run is open is not known",

@@ -14,7 +14,8 @@ from bgdeploy import (asking as questions, call, clean, goals, inventory, plan a
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
 from bgdeploy.journal import read
-from bgdeploy.model import Ask, Do, Done, Goal, Stop
+from bgdeploy.model import Ask, Do, Done, Stop
+from bgdeploy.opening import goal_in
 from bgdeploy.outside import balancer, chef, migrations, packages
 from bgdeploy.prove import floor as floor_of
 from bgdeploy.run import policy_of, pursue, settle, write_reports
@@ -22,6 +23,8 @@ from bgdeploy.session import Session, cached, open_runs
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CHOICES = ("approve", "stop", "retry", "exclude", "proceed", "repeat", "done")     # of all questions; a run asks with some
+ASTRAY = {"--": "what comes after -- reaches no command; take the -- out",      # Invoke keeps these to itself
+          "--dry": "Invoke's --dry keeps no command of bgdeploy from acting; invoke plan shows what would be done"}
 WAIT = 3600.0       # seconds that --wait waits for somebody else's automatic lock
 
 
@@ -33,8 +36,10 @@ def verb(function):
     """
     def run(*words, **options):
         console = Console(json=bool(options.get("json")))
-        code, after = 1, None
+        code, after, astray = 1, None, options.pop("astray", None)
         try:
+            if astray:
+                raise BadInput(ASTRAY[astray])
             for number in (signal.SIGTERM, signal.SIGHUP):      # until a run takes over: as by Ctrl-C
                 signal.signal(number, signal.default_int_handler)
             code = function(console, *words, **options) or 0
@@ -273,32 +278,31 @@ def check(console, env=None, json=False):
 def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     inventory.load(call.env(env, BASE), BASE)
     wanted, why = call.run(run), call.reason(reason)
-    call.choice(choice, CHOICES)
+    word = call.choice(choice, CHOICES)
     site = open_site(env)
     with opened(site, console) as session:
         found = {name: events for name, events in open_runs(session.runs())}
         name = wanted or (max(found) if found else None)
         if name not in found:
             raise Refused(f"run {name} is not open" if name else "no run is open", "invoke history")
-        asked = records.last(found[name], "asked", "answered", "ended", "doing")
-        question = records.last(found[name], "asked")
-        if choice is None and question:
-            raise BadInput(f"--choice is missing; run {name} asks {'|'.join(question['choices'])}")
-        allowed = tuple((question or {}).get("choices") or ()) + ("stop",)
-        word = call.choice(choice, tuple(dict.fromkeys(allowed)))
-        if word != "stop" and (asked is None or question is None):
+        question = records.question(found[name])
+        if question is None and word != "stop":
             raise Refused(f"run {name} asks nothing", "invoke status")
-        if question and word != "stop" and session.clock() - question["at"] > site.policy.gate_expiry:
+        allowed = tuple(dict.fromkeys([*((question or {}).get("choices") or ()), "stop"]))
+        if word is None:
+            raise BadInput(f"--choice is missing; run {name} asks {'|'.join(allowed)}")
+        call.choice(word, allowed)
+        if word != "stop" and session.clock() - (question.get("at") or 0) > site.policy.gate_expiry:
             raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
+        goal = goal_in(name, found[name])
         session.store.take({"run": name, "task": "answer"}).release()      # no driver may be running
         journal = session.journal(name, found[name], [console.event])
         journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
                       hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
-        goal = records.goal_of(found[name])
-        if goal.get("migrate"):
-            settle(session, goal["migrate"], word, name)
+        if goal.migrate:
+            settle(session, goal.migrate, word, name)
         if word == "stop":
-            reservation.of(site, session.shell, name, Goal.from_json(goal), journal, console.line)
+            reservation.of(site, session.shell, name, goal, journal, console.line)
             journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
         journal.close()
         write_reports(session, name, journal.events)

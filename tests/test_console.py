@@ -265,6 +265,11 @@ def test_a_terminal_gets_colour_and_a_live_line_and_its_cursor_back():
     assert "Chef has ended after 1.0 s" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
 
 
+@pytest.mark.parametrize("columns", ["0", "-1", "\u00b2", "wide"])
+def test_a_size_that_no_terminal_has_hides_nothing(columns):
+    assert "meanwhile\n" in terminal(WAIT, TERM="xterm", LC_ALL="C.UTF-8", COLUMNS=columns, LINES=columns)
+
+
 @pytest.mark.parametrize("environ", [{"TERM": "dumb"}, {"TERM": ""}, {"TERM": "xterm", "LC_ALL": "C", "PYTHONUTF8": "0",
                                                                   "PYTHONCOERCECLOCALE": "0"}])
 def test_a_terminal_that_cannot_do_more_gets_plain_lines(environ):

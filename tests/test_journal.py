@@ -71,7 +71,10 @@ def test_a_last_line_torn_by_a_crash_is_no_event_and_tears_no_later_one(folder, 
     assert [e["kind"] for e in read(again.path)] == [*whole, "resumed"]
 
 
-@pytest.mark.parametrize("junk", [b"\x00" * 40 + b"\n", b"[1,2]\n", b"17\n", b'{"no": "kind"}\n', b"\xff\xfe{}\n", b"\n\n"])
+@pytest.mark.parametrize("junk", [b"\x00" * 40 + b"\n", b"[1,2]\n", b"17\n", b'{"no": "kind"}\n', b"\xff\xfe{}\n", b"\n\n",
+                                  b"[" * 100000 + b"\n", b'{"a":' * 100000 + b"\n", b'{"kind": "doing", "hosts": 5}\n',
+                                  b'{"kind": "x", "n": "2"}\n', b'{"kind": "x", "at": NaN}\n', b'{"kind": ["x"]}\n',
+                                  b'{"kind": "began", "goal": "all"}\n', b'{"kind": "began", "options": {"exclude": ["a"]}}\n'])
 def test_whatever_else_lies_in_the_file_is_skipped(folder, junk):
     Journal(folder, time.time).write("began", run="r")
     with open(os.path.join(folder, "journal.jsonl"), "ab") as f:

@@ -2,8 +2,12 @@
 
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from invoke import Exit
 from bgdeploy import inventory, session, verbs, verbs_beside
 
 SITE, LAB = "site", "lab"
+PROJECT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -175,3 +180,69 @@ def test_a_stray_file_among_the_records_is_no_run(project):
     (project / ".bgdeploy" / "runs").mkdir(parents=True)
     (project / ".bgdeploy" / "runs" / "notes.txt").write_text("ours", encoding="utf-8")
     assert typed(verbs.history, env=SITE)[:2] == (0, "no run yet\n")
+
+
+def test_a_folder_that_no_run_can_have_made_is_no_run_either(project):
+    (project / ".bgdeploy" / "runs" / "lost+found" / "journal.jsonl").mkdir(parents=True)
+    assert typed(verbs.history, env=SITE)[:2] == (0, "no run yet\n")
+
+
+def test_a_file_where_the_records_should_lie_is_not_taken_for_no_records(project):
+    (project / ".bgdeploy").write_text("", encoding="utf-8")
+    code, out, err = typed(verbs.history, env=SITE)
+    assert (code, out) == (3, "") and "Not a directory" in err and "BGDEPLOY_STATE" in err
+
+
+def waiting(project, *more, goal=None):
+    """A run of the site that waits at a gate."""
+    folder = project / ".bgdeploy" / "runs" / "20260101-000000-1"
+    folder.mkdir(parents=True)
+    name = inventory.load(SITE, project).name
+    events = [{"kind": "began", "run": folder.name, "env": name, "task": "deploy", "goal": goal or {"wants": []}},
+              {"kind": "asked", "gate": "sanity", "stack": "green", "hosts": [], "choices": ["approve", "stop"]},
+              {"kind": "ended", "outcome": "waiting", "exit_code": 7}, *more]
+    with open(folder / "journal.jsonl", "w", encoding="utf-8") as file:
+        for n, event in enumerate(events):
+            file.write(json.dumps({"n": n + 1, "at": time.time() - 60, **event}) + "\n")
+    return folder
+
+
+def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project):
+    folder = waiting(project)
+    code, _, err = typed(verbs.answer, env=SITE)
+    assert code == 2 and "asks approve|stop" in err
+    for _ in range(2):          # a person may think again
+        assert typed(verbs.answer, choice="approve", env=SITE)[0] == 0
+    with open(folder / "journal.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"n": 9, "at": time.time(), "kind": "resumed"}) + "\n")
+    code, _, err = typed(verbs.answer, choice="approve", env=SITE)
+    assert code == 3 and "asks nothing" in err
+    assert typed(verbs.answer, choice="stop", env=SITE)[0] == 0
+
+
+@pytest.mark.parametrize("goal", [{"wants": ["green"]}, {"wants": [{"stack": "green"}]}, {"wants": 5},
+                                  {"wants": [{"stack": "green", "mode": "live", "release": {"web": "2.0.0-1"}}]}])
+def test_a_run_of_a_newer_version_is_left_alone_with_a_sentence(project, goal):
+    waiting(project, goal=goal)
+    assert typed(verbs.history, env=SITE)[0] == typed(verbs.report, env=SITE)[0] == 0
+    for choice in ("approve", "stop"):
+        code, _, err = typed(verbs.answer, choice=choice, env=SITE)
+        assert code == 3 and "cannot be read in its journal" in err
+
+
+@pytest.mark.parametrize("words, said", [
+    (["inventory.check", "--", "--env", "nowhere"], "reaches no command"),
+    (["--dry", "inventory.check"], "invoke plan shows")])
+def test_what_invoke_takes_for_itself_is_not_lost_in_silence(words, said):
+    ended = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and said in ended.stderr
+
+
+@pytest.mark.parametrize("words", [["--list"], ["deploy", "--help"]])
+def test_a_list_of_commands_that_nobody_reads_to_its_end_gives_no_traceback(words):
+    unread, end = os.pipe()
+    os.close(unread)
+    with open(end, "wb") as out:
+        ended = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=PROJECT, stdout=out, stderr=subprocess.PIPE,
+                               timeout=60)
+    assert (ended.returncode, ended.stderr) == (141, b"")
