@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from .wire import SHORT, Request
 
 
+_REFUSES = "websocket.http.response"    # the extension by which a server can answer a WebSocket's request with a status
+
+
 class Middleware:
     """Answers the heartbeat's paths itself, off the event loop; counts every other request until the application returns."""
 
@@ -22,7 +25,11 @@ class Middleware:
                 return await _send(await self._answer(scope, receive), scope, send)
             if heartbeat.guarded(_peer(scope)):
                 return await _send(heartbeat.refusal(), scope, send)
-        elif scope["type"] != "websocket":
+        elif scope["type"] == "websocket":
+            if _REFUSES in (scope.get("extensions") or ()) and heartbeat.guarded(_peer(scope)):
+                await receive()
+                return await _send(heartbeat.refusal(), scope, send, _REFUSES)
+        else:
             return await self.application(scope, receive, send)
         heartbeat.board.enter()
         try:
@@ -70,9 +77,9 @@ async def _body(receive):
     return content[:SHORT + 1]
 
 
-async def _send(answer, scope, send):
+async def _send(answer, scope, send, kind="http.response"):
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in answer.headers]
     if answer.status != 412:        # hypercorn 0.13 keeps the length of a 412 and drops its body: a broken answer (measured)
         headers.append((b"content-length", str(len(answer.body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
+    await send({"type": kind + ".start", "status": answer.status, "headers": headers})
+    await send({"type": kind + ".body", "body": b"" if scope.get("method") == "HEAD" else answer.body})

@@ -81,6 +81,22 @@ def test_a_client_that_leaves_in_the_middle_of_a_flip_changes_nothing(heartbeat,
         assert sent[0]["status"] == 400 and heartbeat.state.read().word == "standby"
 
 
+@pytest.mark.parametrize("extensions, refused", [({"websocket.http.response": {}}, True), ({}, False), (None, False)])
+def test_a_websocket_of_live_is_guarded_where_the_server_can_say_503(tmp_path, extensions, refused):
+    (tmp_path / "shop").mkdir()
+    kit = Heartbeat("shop", "1", state_dir=str(tmp_path), balancers=["10.0.0.7 live"])
+    passed = []
+
+    async def application(given, receive, send):
+        passed.append(given["path"])
+    wanted = dict(scope("websocket", "/chat"), extensions=extensions)
+    del wanted["method"]
+    sent = asyncio.run(call(kit.asgi(application), wanted, [{"type": "websocket.connect"}]))
+    assert passed == ([] if refused else ["/chat"])
+    assert [message["type"] for message in sent] == [f"websocket.http.response.{part}" for part in ("start", "body") if refused]
+    assert not refused or sent[0]["status"] == 503
+
+
 def test_a_slow_health_check_does_not_stop_the_event_loop(tmp_path):
     slow = Heartbeat("shop", "1", healthy=lambda: time.sleep(0.3) or True, state_dir=str(tmp_path), balancers=[])
 
