@@ -30,7 +30,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NAME = (r"[\w.\-]{0,60}?(?:passwor[dt]|kennwort|passwd|passphrase|passcode|requirepass|masterauth|_auth"
          r"|secret|token|credentials?|cookie"
          r"|(?:api|access|private|secret|signing|encryption|auth|account|master|shared)[_.\-]?key"
-         r"|(?:[_.\-]|db|user|smtp|ldap|bind|ftp|root|admin)(?:pass|pwd|pw)(?![a-z]))(?:[_.\-]?\w{1,20})?")
+         r"|(?:[_.\-]|db|user|smtp|ldap|bind|ftp|root|admin|key|store)(?:pass|pwd|pw)(?![a-z]))(?:[_.\-]?\w{1,20})?")
 # ... and what it may end in without being the value itself: where it lies, how long it lives.
 _REFERENCE = re.compile(r"(?i)[_.\-]?(?:file|env|path|dir|directory|expiry|expires|length|size|age|ttl|type|policy|"
                         r"header|host|url|uri|less|s?_?name)$")
@@ -41,8 +41,10 @@ _PROSE = frozenset("a an and as at by for from give has if in is it may missing 
 
 _QUOTED = r'\\"(?:[^"\\\n]|\\[^"]){0,4000}(?:\\")?|"(?:[^"\\\n]|\\.){0,4000}"?|' + r"'(?:[^'\\\n]|\\.){0,4000}'?"
 _PAIR = re.compile(rf"(?i)(?<![\w.\-])(?P<name>{_NAME}"
-                   rf"|auth(?=[\"'][ \t]*:)|(?:[\w.\-]{{0,40}}key|pass|pwd|pw)(?=[\"'\]]{{0,2}}[ \t]*=))"
-                   rf"(?P<sep>\\?[\"']?\]?[ \t]*(?:=>|:=|[:=])[ \t]*)(?P<value>{_QUOTED}|[^\s]{{1,4000}})")
+                   rf"|(?:auth|pass|pwd|pw)(?=\\{{0,7}}[\"'][ \t]*:)|(?:[\w.\-]{{0,40}}key|pass|pwd|pw)(?=[\"'\]]{{0,2}}[ \t]*=)"
+                   rf"|(?<=[?&])(?:x-\w{{1,9}}-)?sig(?:nature)?(?==))"
+                   rf"(?P<sep>(?:\\{{0,7}}[\"'])?\]?[ \t]*(?:=>|:=|[:=])[ \t]*)"
+                   rf"(?P<value>{_QUOTED}|\[[^\[\]\n]{{1,4000}}\]|[^\s]{{1,4000}})")
 # A line of a configuration file, a diff or `sh -x`: everything after the sign is the value, blanks and all.
 _LINE = re.compile(rf"(?im)^(?P<head>[ \t]{{0,80}}[+\-]{{0,6}}[ \t]{{0,80}}(?:export[ \t]+|set[ \t]+|env[ \t]+)?'?)"
                    rf"(?P<name>{_NAME})(?P<sep>[ \t]*=[ \t]*)(?P<value>[^\n]+)$")
@@ -55,6 +57,9 @@ _SHORT = re.compile(r"(?im)^(?P<head>[ \t]{0,80}[+\-]{0,6}[ \t]{0,80})(?P<name>p
 _BLOCK = re.compile(rf"(?im)^(?P<head>[+\-]?(?P<dent>[ \t]{{0,80}}))(?P<name>{_NAME})"
                     rf"(?P<sep>[ \t]*:[ \t]*[|>][+\-\d]{{0,2}})[ \t]*\n"
                     rf"(?:[+\-]?(?P=dent)[ \t]+[^\n]*(?:\n|\Z)){{1,200}}")
+# ... and of lists, in YAML or JSON, and of JSON whose value has a line of its own.
+_BELOW = re.compile(rf"(?im)^(?P<head>[ \t+\-]{{0,80}}[\"']?)(?P<name>{_NAME})(?P<sep>[\"']?[ \t]*:[ \t]*\[?)[ \t]*\n"
+                    rf"(?P<value>(?:[ \t+\-]{{0,80}}(?:(?<=-)[ \t][^\n]{{1,4000}}|(?:{_QUOTED})[ \t]*,?)(?:\n|\Z)){{1,200}})")
 _OPTION = re.compile(rf"(?i)(?<![\w\-])(?P<name>--?{_NAME})(?P<sep>[ \t]+)(?P<value>{_QUOTED}|[^\s\-]\S{{0,4000}})")
 _HEADER = re.compile(r"(?i)\b((?:proxy-)?authorization|set-cookie|cookie)([\"']?[ \t]*(?:=>|[:=])[ \t]*)[^\n]+")
 _SCHEME = re.compile(r"\b(Bearer|Basic|bearer|basic)([ \t]+)(?=\S{0,200}\d|\S{0,200}=|[A-Za-z]{0,200}[a-z][A-Z])"
@@ -63,19 +68,29 @@ _URL = re.compile(r"(?P<head>\b[A-Za-z][A-Za-z0-9+.\-]{0,20}://[^\s/:@\"'<>]{0,2
                   r"(?!\d{1,5}(?:[/?#,;.)\]\"']|\s|$))[^\s\"'<>]{1,300}@")
 _URL_TOKEN = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.\-]{0,20}://)[\w\-]{16,300}@")
 # Programs that take it without a name, and values that say by their shape what they are.
-_PROGRAM = re.compile(r"(?i)(\bsshpass[ \t]+-p[ \t]*|\b(?:mysql|mariadb)[\w\-]{0,20}\b[^\n|;]{0,200}?[ \t]-p(?=\S)"
-                      r"|\bcurl\b[^\n|;]{0,200}?[ \t](?:-u|--user)[ \t=]*[\"']?[^\s:\"']{1,100}:|\bidentified[ \t]+by[ \t]+)"
+_REST = r"[^\n|;]{0,200}?[ \t]"
+_PROGRAM = re.compile(rf"(?i)(\bdefine\([ \t]*[\"']{_NAME}[\"'][ \t]*,[ \t]*(?=[\"'])"
+                      rf"|\b(?:key|name)=[\"']{_NAME}[\"'][ \t]+value=(?=[\"'])"
+                      rf"|\b(?:redis-cli\b{_REST}-a|ldap\w{{1,20}}\b{_REST}-w|docker[ \t]+login\b{_REST}-p|sshpass[ \t]+-p)[ \t]*"
+                      rf"|\b(?:mysql|mariadb)[\w\-]{{0,20}}\b{_REST}-p(?=\S)|[ \t]-pass(?:in|out)?[ \t]+pass:"
+                      rf"|\bcurl\b{_REST}(?:-u|--user)[ \t=]*[\"']?[^\s:\"']{{1,100}}:"
+                      r"|\b(?:password|passphrase)[ \t]+(?:(?:is|to|was)[ \t]+(?=[\"'])|(?='))"
+                      r"|\bidentified[ \t]+(?:with[ \t]+\S{1,60}[ \t]+)?(?:by|as)[ \t]+)"
                       rf"(?:{_QUOTED}|[^\s;]{{1,400}})")
 _SHAPE = re.compile(r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{16}|gh[oprsu]_\w{20,255}|github_pat_\w{20,255}|glpat-[\w\-]{16,64}"
-                    r"|xox[abeprs]-[\w\-]{10,255}|(?:sk|rk)_live_\w{10,255}"
-                    r"|eyJ[\w\-]{8,2000}\.[\w\-]{4,4000}\.[\w\-]{4,1000})|\$(?:2[abxy]|5|6|y)\$[./\w$=,]{20,200}")
+                    r"|xox[abeprs]-[\w\-]{10,255}|(?:sk|rk)_live_\w{10,255}|AIza[\w\-]{35}|npm_\w{36}|hvs\.[\w\-]{20,255}"
+                    r"|pypi-[\w\-]{16,255}|SG\.[\w\-]{16,64}\.[\w\-]{16,64}|(?<=hooks\.slack\.com/services/)[\w/]{10,255}"
+                    r"|eyJ[\w\-]{8,2000}\.[\w\-]{4,4000}\.[\w\-]{4,1000})"
+                    r"|\$(?:1|2[abxy]|5|6|y|apr1|argon2\w{1,2})\$[./\w$=,+]{20,200}")
 _ELEMENT = re.compile(r"(?i)<([\w.\-:]{0,40}(?:password|passwd|secret|token|api-?key)[\w.\-]{0,20})>[^<\n]+")
+_BASE64 = re.compile(r"[ \t+\-|]{0,80}[A-Za-z0-9+/=]{1,200}[ \t]{0,20}")
+_PEM_END = re.compile(r"^[^\n]{0,80}-----END [A-Z ]{0,40}PRIVATE KEY", re.M)
 _PEM = re.compile(r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)"
                   r".*?(-----END [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----|\Z)", re.S)
 
 _HINT = re.compile(r"(?i)pass|secret|token|credential|cookie|key|pwd|pw|://"
                    r"|auth|bearer|basic|kennwort|identified|curl|mysql|mariadb"
-                   r"|AKIA|ASIA|gh[oprsu]_|glpat|xox|_live_|eyJ|\$\w{1,2}\$")
+                   r"|AKIA|ASIA|gh[oprsu]_|glpat|xox|_live_|eyJ|\$\w{1,8}\$|AIza|npm_|hvs\.|pypi-|SG\.|redis-cli|ldap|docker")
 
 _ROOM = 40                  # what "... 123456789012 bytes cut ..." needs
 _EARLIER = re.compile(r"\.\.\. (\d{1,15}) bytes cut \.\.\.\s?")
@@ -156,7 +171,7 @@ def _masked_once(text):
             text = text.replace(value, MARK)
     if not _HINT.search(text):
         return text
-    text = _PEM.sub(rf"\1 {MARK} \2", text)
+    text = _headless(_PEM.sub(rf"\1 {MARK} \2", text))
     text = _diffs(text)
     text = _HEADER.sub(rf"\1\2{MARK}", text)
     text = _SCHEME.sub(rf"\1\2{MARK}", text)
@@ -166,11 +181,31 @@ def _masked_once(text):
     text = _SHAPE.sub(MARK, text)
     text = _PROGRAM.sub(rf"\1{MARK}", text)
     text = _BLOCK.sub(rf"\g<head>\g<name>\g<sep>\n\g<dent>  {MARK}\n", text)
+    text = _BELOW.sub(_below, text)
     text = _LINE.sub(_masked, text)
     text = _WORD.sub(_lone, text)
     text = _SHORT.sub(_masked, text)
     text = _PAIR.sub(_masked, text)
     return _OPTION.sub(_masked, text)
+
+
+def _headless(text):
+    """A private key of which only the end is left, as in the last lines of an output: the lines before it are the key."""
+    end = _PEM_END.search(text)
+    if not end or "-----BEGIN" in text[:end.end()]:
+        return text
+    rows = text[:end.start()].split("\n")[:-1]
+    first = len(rows)
+    while first and _BASE64.fullmatch(rows[first - 1]) and (first == len(rows) or len(rows[first - 1]) > 15):
+        first -= 1              # its last line may be short
+    return text if first == len(rows) else "\n".join([*rows[:first], MARK, text[end.start():]])
+
+
+def _below(match):
+    """The lines below a telling name become one mark, unless they are it already, or the name only says where it lies."""
+    if _REFERENCE.search(match["name"]) or _PUBLIC.search(match["name"]):
+        return match[0]
+    return f"{match['head']}{match['name']}{match['sep']} {MARK}\n"
 
 
 def _lone(match):
@@ -186,7 +221,7 @@ def _masked(match):
     if _REFERENCE.search(name) or _PUBLIC.search(name) or (name.lower() == "key" and "=" not in sep):
         return match[0]
     bare = value.strip("\"'`.,;:)(")
-    if not bare or value.startswith(MARK) and value.strip("*") in ("", "@"):
+    if not bare or value.startswith(MARK) and value.strip("*,;)]}") in ("", "@"):
         return match[0]
     if (":" in sep or not sep.strip()) and (bare.lower() in _PROSE or re.fullmatch(r"[45]\d\d", bare)):
         return match[0]                     # "refused the token: 401", "the password: set it in ..." are sentences
