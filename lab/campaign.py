@@ -135,7 +135,7 @@ def measure(bench, todo, turned):
                 print(f"baseline {' '.join(filter(None, kind))}: failed {list(found.failed)}, gaps {list(found.gaps)}",
                       flush=True)
         if wanted and half == "half":
-            bench.typed("live", "--stack", stack)
+            trial.brought_live(bench, stack)
 
 
 def attempt(bench, case):

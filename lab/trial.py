@@ -16,6 +16,7 @@ STOPPED = 33.0          # seconds: longer than a lease lasts
 LONGER = 14.0           # seconds of a fault that is held, in a baseline: until LIVE has noticed, and clients have given up
 CALM = 2.0              # seconds of traffic before the fault of a baseline, and after everything has settled
 AWAY = 2.0              # seconds after its mending in which a node that was away is not asked yet
+GONE = ("connection refused", "closed without an answer")
 SIGNALS = {"kill": (signal.SIGKILL,), "stop": (signal.SIGSTOP,), "term": (signal.SIGTERM, signal.SIGTERM)}
 ORDERS = 4000           # documents of the migration: it takes some seconds
 
@@ -223,6 +224,14 @@ def finish(bench, case, words, stack, commands, wait=False):
         bench.settled()
 
 
+def brought_live(bench, stack):
+    """`live` by hand; where a fault has restarted an application it asks for `sanity` first. Returns what was typed."""
+    typed = [one(bench, "live", "--stack", stack)]
+    if typed[0][1] not in GOOD:
+        typed += [one(bench, step, "--stack", stack) for step in ("sanity", "live")]
+    return typed
+
+
 def close(bench, task, stack, words, commands):
     """From where the case was finished to where the next one begins: every stack live, the version as it was wanted.
 
@@ -232,17 +241,22 @@ def close(bench, task, stack, words, commands):
     if bench.good(10):
         return
     rest = bench.stacks[stack][1:]          # of a deployment to one host: `back` takes the whole stack out
-    ways = {"deploy": (words,), "rollout": (words,), "deploy host": (words,)}
-    for again in ways.get(task, (("live", "--stack", stack),) if bench.open_run(0) else ()):
-        commands.append(one(bench, *again))
+    if task in ("deploy", "rollout", "deploy host"):
+        commands.append(one(bench, *words))
+    elif bench.open_run(0):
+        commands += brought_live(bench, stack)
     if task not in ("deploy", "rollout"):
         bench.put_live(rest if task == "deploy host" else bench.stacks[stack])
         bench.settled(20)
 
 
 def judged(bench, since, broken):
-    """Requests since then. Those through a node that was itself away are left out: nobody could have answered them."""
+    """Requests since then. Those through a node that was itself away are left out, and those that one refuses or breaks off while
+    it is restarted: nobody could have answered them."""
     samples = [s for s in bench.load.samples if s.begin >= since]
+    if broken and broken.fault == "restart":
+        return [s for s in samples if s.node != broken.target or s.what not in GONE or s.end < broken.since
+                or s.begin > (broken.until or bench.now()) + AWAY]
     if broken and broken.fault in ("gone", "partition") and broken.target in bench.nodes:
         samples = [s for s in samples if s.node != broken.target or s.end < broken.since
                    or s.begin > (broken.until or bench.now()) + AWAY]

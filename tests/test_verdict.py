@@ -103,13 +103,16 @@ def test_no_migration_while_a_host_runs_what_cannot_read_it():
     {"runs": {"r": [doing(5, "standby", "green-1")]}}, {"runs": {"r": []}},
     {"runs": {"r": [doing(5, "standby", "green-1"), {**END, "outcome": "failed", "exit_code": 4}]}},
     {"commands": ()}, {"commands": (("deploy", 0), ("resume", 4))}, {"commands": (("deploy", 1), ("resume", 0))},
-    {"lock": "somebody"}])
+    {"lock": "somebody"}, {"runs": {"r": [{"at": 4, "kind": "began"}]}},
+    {"runs": {"r": [doing(5, "standby", "green-1")]}, "commands": (("deploy", -9), ("status", 0))}])
 def test_every_run_is_ended_the_lock_is_free_and_the_last_command_was_good(change):
     assert laws(evidence(**change)) == {"ended"}
 
 
 def test_a_command_that_was_killed_or_refused_is_fine_if_the_next_one_finishes():
-    assert laws(evidence(commands=(("deploy", -9), ("resume", 3), ("deploy", 6)))) == set()
+    commands = (("deploy", -9), ("resume", 3), ("deploy", 6))
+    assert laws(evidence(commands=commands)) == set()
+    assert laws(evidence(commands=commands, runs={"before its first act": [{"at": 4, "kind": "began"}]})) == set()
 
 
 @pytest.mark.parametrize("words, pools, wanted", [("llls", "llls", {}), ("lll-", "llll", {}), ("llll", "llls", {}),
