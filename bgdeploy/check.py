@@ -13,6 +13,7 @@ from bgdeploy.clean import line
 from bgdeploy.errors import NoAnswer, Refused, Trouble
 from bgdeploy.model import DOWN, LIVE, STANDBY
 from bgdeploy.outside import balancer, chef, heartbeat, packages
+from bgdeploy.outside.exchange import authority
 from bgdeploy.prove import floor, serving, shortfall
 
 Row = namedtuple("Row", "outcome what detail cure")
@@ -170,13 +171,23 @@ def on_component(site, session, host, c):
         return []
     answer = heartbeat.read(site, host, c.name, session.shell)
     if answer.state is None:
-        url = f"http://{host.address}:{site.component(c.name).port}/heartbeat"
-        return [Row(FAIL, host.name, answer.why, f"invoke heartbeat.conform --url {url}")]
+        return [Row(FAIL, host.name, answer.why, conform(site, host, site.component(c.name).heartbeat))]
     rows = [Row(WARN, host.name, f"{c.name} hears balancer {node}, which the inventory does not name",
                 "name it, or nobody waits for it") for node in balancer.strangers(site, answer)]
     if c.started is None:
         rows.append(Row(FAIL, host.name, f"{c.name}: its start id is not known", "a sanity test could not be tied to a process"))
     return rows
+
+
+def conform(site, host, h):
+    """The command that tries this heartbeat as the inventory has it, or, for one of other words than the contract's, where they
+    stand."""
+    if h.detail is None and (h.live, h.standby, h.json_key) != (LIVE, STANDBY, None):
+        return f"compare what it answers with its heartbeat: in {site.file}"
+    by_ssh = h.via == "ssh"         # then nobody but the host may reach it
+    url = f"{h.scheme}://{authority('127.0.0.1' if by_ssh else host.address, h.port, h.scheme)}{h.path}"
+    more = (f" --host-header {h.host_header}" if h.host_header else "") + (f" --ca-file {h.ca_file}" if h.ca_file else "")
+    return (f"on {host.name}: python3 -m heartbeat_kit.conform" if by_ssh else "invoke heartbeat.conform") + f" --url {url}{more}"
 
 
 def restarts(site, sighted):
@@ -208,14 +219,18 @@ RESTARTED = {
 def pools(site, session, seen):
     """Every named node must be heard: a silent one would end a run."""
     rows = []
-    for which, nodes, pool in (("LIVE", site.live, "live_pool"), ("STANDBY", site.standby, "standby_pool")):
-        dumb = [f"{h.name} {c.name}" for h in seen.hosts for c in h.components
-                if c.heartbeat not in (DOWN, None) and getattr(c, pool) is None]
+    for which, side in (("LIVE", site.live), ("STANDBY", site.standby)):
+        dumb = [(f"{h.name} {c.name}", getattr(c, f"{side.name}_nodes"), c.note) for h in seen.hosts for c in h.components
+                if c.heartbeat not in (DOWN, None) and getattr(c, f"{side.name}_pool") is None]
         if dumb:
-            rows.append(Row(FAIL, which, f"not every node is heard by {', '.join(dumb[:6])}",
-                            f"is http-check send-state set on {', '.join(n.name for n in nodes.nodes)}?"))
+            why = "; ".join(filter(None, dumb[0][1:]))
+            rows.append(Row(FAIL, which, f"not every node is heard by {', '.join(who for who, _, _ in dumb[:6])}"
+                            + (f" ({why})" if why else ""),
+                            "do the statistics pages in the inventory answer?" if any(node.stats for node in side.nodes) else
+                            f"is http-check send-state set on {', '.join(n.name for n in side.nodes)}, and do the hosts know "
+                            "their addresses (/etc/bgdeploy/balancers)?"))
         else:
-            rows.append(Row(OK, which, f"{len(nodes.nodes)} nodes; a flip is noticed within {nodes.detection:g} s", ""))
+            rows.append(Row(OK, which, f"{len(side.nodes)} nodes; a flip is noticed within {side.detection:g} s", ""))
     return rows
 
 

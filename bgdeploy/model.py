@@ -66,6 +66,8 @@ class ComponentSeen:
     :param installed: the package's version on the host, "" if there is none, None if unknown.
     :param since_age: seconds since its heartbeat was last flipped, by its own clock; for people (status), never for a rule.
     :param counted_by: who counted `sessions`: kit | balancer | connections, "" where nobody could; for people, like the above.
+    :param live_nodes: what each node of LIVE says, in words, where they do not all say yes or all no; for people.
+    :param standby_nodes: likewise.
     """
 
     name: str
@@ -80,6 +82,8 @@ class ComponentSeen:
     note: str = ""
     since_age: float = field(default=None, compare=False)
     counted_by: str = field(default="", compare=False)
+    live_nodes: str = field(default="", compare=False)
+    standby_nodes: str = field(default="", compare=False)
 
     @property
     def serves(self):

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from bgdeploy.errors import Trouble
-from bgdeploy.model import DOWN, NO, ComponentSeen, HostSeen, Seen
+from bgdeploy.model import DOWN, NO, YES, ComponentSeen, HostSeen, Seen
 
 LOOK = 10.0             # seconds for one look; the first one, which opens all connections, may take FIRST
 FIRST = 30.0
@@ -21,12 +21,13 @@ class Ports:
     """What observe asks. Functions of the real ports, or a fake's.
 
     :param look: (shell, site, host, limit=) -> chef.HostFacts. :param read: (site, host, component, shell) -> heartbeat.Answer.
-    :param pool: (nodes, answer, component, host) -> yes | no | moving | None.
+    :param pool: (nodes, answer, component, host) -> yes | no | moving | None. :param told: likewise -> text: each node's word.
     """
 
     look: object
     read: object
     pool: object
+    told: object = None
 
 
 class Observer:
@@ -179,10 +180,17 @@ def _component_seen(site, host, name, facts, answer, mute, ports, trouble):
         if name in facts.older:
             release = None
             notes.append(f"{installed} was installed after its process had begun: which version runs is not known")
+    (live, live_nodes), (standby, standby_nodes) = (_pool(ports, side.nodes, answer, name, host.name)
+                                                    for side in (site.live, site.standby))
     return replace(seen, heartbeat=answer.state, release=release, started=started, sessions=answer.in_flight,
                    counted_by=answer.counted_by, note="; ".join(notes), since_age=answer.since_age,
-                   live_pool=ports.pool(site.live.nodes, answer, name, host.name),
-                   standby_pool=ports.pool(site.standby.nodes, answer, name, host.name))
+                   live_pool=live, live_nodes=live_nodes, standby_pool=standby, standby_nodes=standby_nodes)
+
+
+def _pool(ports, *about):
+    """What a balancer says, and where its nodes do not agree, or one is silent, what each says."""
+    word = ports.pool(*about)
+    return word, ports.told(*about) if ports.told and word not in (YES, NO) else ""
 
 
 class _Question:

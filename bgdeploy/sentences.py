@@ -58,9 +58,13 @@ def proof(want, hosts, memory):
 
 def pools(hosts, balancer):
     """What a balancer says of each instance that has something to say there."""
-    return "; ".join(
-        f"{h.name} {c.name}: {balancer} says {(c.live_pool if balancer == 'LIVE' else c.standby_pool) or 'nothing yet'}"
-        + (f" ({c.note})" if c.note else "") for h in hosts for c in h.components if not c.sick and c.heartbeat != DOWN)
+    def said(c):
+        word, nodes = (c.live_pool, c.live_nodes) if balancer == "LIVE" else (c.standby_pool, c.standby_nodes)
+        more = "; ".join(filter(None, (nodes, c.note)))
+        return (word or "nothing yet") + (f" ({more})" if more else "")
+
+    return "; ".join(f"{h.name} {c.name}: {balancer} says {said(c)}" for h in hosts for c in h.components
+                     if not c.sick and c.heartbeat != DOWN)
 
 
 def names(hosts):

@@ -8,7 +8,7 @@ from bgdeploy import records
 from bgdeploy.copies import Copies, Spared, hand_in
 from bgdeploy.drive import Interrupt
 from bgdeploy.errors import NoAnswer, Refused
-from bgdeploy.journal import Journal, monotonic_clock, read
+from bgdeploy.journal import Journal, first, monotonic_clock, read
 from bgdeploy.observe import Observer, Ports as LookPorts
 from bgdeploy.outside import balancer, chef, heartbeat, lease, migrations, ssh, stats, store
 from bgdeploy.schema import NAME
@@ -29,7 +29,7 @@ class Session:
         self.state = os.path.normpath(os.path.join(site.base, state))       # as inventory.py does for the store
         self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
-        ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool)
+        ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool, balancer.told)
         self.observer = Observer(site, self.shell, ports, now=self.clock)
         self.interrupt = Interrupt()
         self.begun = False          # a run was opened or joined by this invocation
@@ -90,7 +90,7 @@ class Session:
         :raises Refused: records are there that cannot be read, so that nobody knows whether a run is open.
         """
         folder = os.path.join(self.state, "runs")
-        found = recorded(folder, most)
+        found = recorded(folder, most, self.site.name)
         if self.shared:
             try:
                 hand_in(self.spared, folder, found, self.console.note)
@@ -123,11 +123,20 @@ def last_number(events):
     return events[-1].get("n", 0) if events else 0
 
 
-def recorded(folder, most):
-    """{id: events} of the last runs that lie in a folder; a file in there is no run. :raises Refused: one cannot be read."""
+def recorded(folder, most, env):
+    """{id: events} of an inventory's last runs that lie in a folder, which others may share: theirs neither count nor hide any.
+
+    :raises Refused: one cannot be read. A file in there is no run.
+    """
+    found = {}
     try:
         ids = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and re.fullmatch(NAME, entry.name))
-        return {run: read(os.path.join(folder, run, "journal.jsonl")) for run in ids[-most:]}
+        while ids and len(found) < most:
+            path = os.path.join(folder, ids[-1], "journal.jsonl")
+            if (first(path) or {}).get("env") == env:
+                found[ids[-1]] = read(path)
+            ids.pop()
+        return found
     except FileNotFoundError:
         return {}
     except OSError as e:

@@ -35,5 +35,7 @@ def pool(q, want, hosts, balancer, verb):
         return Wait("pool", want.stack, ids(hosts), since, until,
                     f"{balancer} has not yet {verb} {names(hosts)}: {seen}")
     hint = "; is its check a substring?" if (balancer, verb) == ("LIVE", "let go of") else ""
+    if "never heard" in seen and "statistics page" not in seen:
+        hint = "; is http-check send-state set there, and its address in the host's file of balancers?"
     return Stop(f"{balancer} has not {verb} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
                 f"invoke live --stack {want.stack}" if verb == "let go of" else "invoke status", ids(hosts))

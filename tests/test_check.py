@@ -58,3 +58,26 @@ def test_whoever_holds_dnfs_lock_or_keeps_other_runs_off_is_named():
     assert {outcome for outcome, *_ in said} == {"warn"}
     assert any("dnf's lock is held by pid 7 of root: dnf-automatic" in detail for _, detail, _ in said)
     assert any("wait there for run r1, 60.0 s" in detail for _, detail, _ in said)
+
+
+@pytest.mark.parametrize("beat, address, command", [
+    ({}, "10.0.0.1", "invoke heartbeat.conform --url http://10.0.0.1:8080/heartbeat"),
+    ({"scheme": "https", "port": 443, "path": "/beat", "host_header": "shop.lab", "ca_file": "/ca.pem"}, "fd77::1",
+     "invoke heartbeat.conform --url https://[fd77::1]/beat --host-header shop.lab --ca-file /ca.pem"),
+    ({"via": "ssh"}, "10.0.0.1", "on green-1: python3 -m heartbeat_kit.conform --url http://127.0.0.1:8080/heartbeat"),
+    ({"detail": None}, "10.0.0.1", "invoke heartbeat.conform --url http://10.0.0.1:8080/heartbeat"),
+    ({"detail": None, "live": "ACTIVE"}, "10.0.0.1", "compare what it answers with its heartbeat: in lab.yml")])
+def test_what_is_to_be_typed_for_a_heartbeat_that_is_not_understood_asks_where_bgdeploy_asks(beat, address, command):
+    host = replace(HOST, address=address)
+    assert check.conform(SITE, host, site.Heartbeat(**{"port": 8080, **beat})) == command
+
+
+@pytest.mark.parametrize("page, cure", [(None, "/etc/bgdeploy/balancers"), ("http://lb/", "statistics pages")])
+def test_a_node_of_which_nothing_is_heard_is_named_with_where_to_look(page, cure):
+    nodes = (site.Node("live-1", "10.0.0.3"), site.Node("live-2", "10.0.0.4", stats=page))
+    where = replace(SITE, live=site.Balancer("live", nodes, ()), standby=site.Balancer("standby", nodes[:1], ()))
+    web = model.ComponentSeen("web", "live", standby_pool="no", live_nodes="live-1: UP, live-2: never heard", note="no page")
+    seen = model.Seen(0.0, (model.HostSeen("green-1", "green", True, (web,)),))
+    live, standby = check.pools(where, None, seen)
+    assert (live.outcome, standby.outcome) == ("fail", "ok") and cure in live.cure
+    assert live.detail == "not every node is heard by green-1 web (live-1: UP, live-2: never heard; no page)"

@@ -351,3 +351,15 @@ class TestMigrate:
     def test_it_comes_last(self):
         goal = rollout("green", migrate="m", needs=(("web", "2"),))
         assert asked(goal, replace(steady(), migration={"state": "absent"})).step == "standby"
+
+
+@pytest.mark.parametrize("pool, nodes, note, asked_for", [
+    ("moving", "live-1: DOWN, live-2: UP", "", "is its check a substring?"),
+    (None, "live-1: DOWN, live-2: never heard", "", "is http-check send-state set there"),
+    (None, "live-1: DOWN, live-2: never heard", "the statistics page of live-2 answers 401", "is its check a substring?")])
+def test_a_wait_for_a_pool_names_the_node_that_is_late_and_what_it_may_lack(pool, nodes, note, asked_for):
+    world = steady(host("green-1", "standby", live_pool=pool, live_nodes=nodes, note=note), host("green-2", "standby"))
+    step = asked(deploy(), world, remembers(TAKEN, waiting("pool", "green", NOW - 61)))
+    said = "; ".join(filter(None, (nodes, note)))
+    assert isinstance(step, Stop) and f"green-1 web: LIVE says {pool or 'nothing yet'} ({said})" in step.why
+    assert asked_for in step.why

@@ -12,7 +12,7 @@ from bgdeploy.model import MOVING, NO, YES
 from bgdeploy.outside import served
 from bgdeploy.outside.heartbeat_answer import FRESH, sessions, words_of
 
-__all__ = ["pool", "sessions", "silent", "strangers", "who"]
+__all__ = ["pool", "sessions", "strangers", "told", "who"]
 
 HEARD = 30.0                # seconds: a stranger silent for longer is gone (its word stays in the app until a restart)
 
@@ -33,9 +33,9 @@ def pool(nodes, answer, component, host):
     return said.pop() if len(said) == 1 else MOVING
 
 
-def silent(nodes, answer, component, host):
-    """Names of the nodes whose word is missing, too old, or from before the flip: why `pool` is None."""
-    return tuple(node.name for node in nodes if _word(node, answer, component, host) is None)
+def told(nodes, answer, component, host):
+    """What each of these nodes says, in words: "live-1: DOWN, live-2: never heard". Why `pool` is None, or moving. Pure."""
+    return ", ".join(f"{node.name}: {_told(node, answer, component, host)}" for node in nodes)
 
 
 def strangers(site, answer):
@@ -54,6 +54,18 @@ def _word(node, answer, component, host):
         word = {"UP": YES, "DOWN": NO, "NOLB": NO}.get(witness.state, MOVING)
         said.add(MOVING if word == YES and witness.weight == 0 else word)
     return None if not said else said.pop() if len(said) == 1 else MOVING
+
+
+def _told(node, answer, component, host):
+    words = words_of(node, answer, _name(component), _name(host))
+    if not words:
+        return "never heard"
+    if _word(node, answer, component, host) is None:
+        age = max(witness.age for witness in words)
+        if age > FRESH * node.interval:
+            return f"heard {age:.0f} s ago"
+        return "not heard since the flip" if answer.since_age is not None else "heard, but when the last flip was is not known"
+    return " and ".join(sorted({w.state + (" with weight 0" if w.weight == 0 else "") for w in words}))
 
 
 def who(site, balancer, component, count, limit=3.0):

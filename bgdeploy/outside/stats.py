@@ -41,6 +41,10 @@ class Pages:
             words = tuple(word for node in self._sides for word in [self.word(node, name, host.name)] if word)
             heard = {word.node for word in words}
             answer = replace(answer, balancers=words + tuple(w for w in answer.balancers if w.node not in heard))
+            silent = [node for node in self._sides if node not in {w.node for w in answer.balancers}]
+            if silent and answer.state:
+                why = "; ".join(filter(None, (answer.why, self.trouble(silent[0], name, host.name))))
+                answer = replace(answer, why=why)
             if site.component(name).heartbeat.in_flight == "balancer":
                 count = sessions(site.live.nodes, answer, name, host.name)
                 answer = replace(answer, in_flight=count, counted_by="balancer" if count is not None else "")
@@ -49,19 +53,25 @@ class Pages:
 
     def word(self, node, component, host):
         """What this node's page says of COMPONENT/HOST (backend/server) as a Witness, or None."""
-        lines, at = self._page(node)
+        lines, _, at = self._page(node)
         row = next((r for r in lines or () if (r["pxname"], r["svname"]) == (component, host)), None)
         return row and _witness(node, row, time.monotonic() - at)
 
+    def trouble(self, node, component, host):
+        """Why this node's page says nothing of COMPONENT/HOST, and what to do, as a sentence."""
+        why = self._page(node)[1] or f"has no server {host} in a backend {component}: name both as in the inventory"
+        return f"the statistics page of {node} {why}"
+
     def _page(self, name):
-        """(rows or None, when it was read). One request a node at a time; whoever comes meanwhile gets its result."""
+        """(rows or None, why there are none, when it was read). One request a node at a time; whoever comes meanwhile gets its
+        result."""
         with self._locks[name]:
-            lines, at = self._kept.get(name, (None, float("-inf")))
+            lines, why, at = self._kept.get(name, (None, "", float("-inf")))
             if time.monotonic() - at > KEPT:
                 at = time.monotonic()
-                lines = self._read(*self._sides[name])
-                self._kept[name] = lines, at
-            return lines, at
+                lines, why = self._read(*self._sides[name])
+                self._kept[name] = lines, why, at
+            return lines, why, at
 
     @staticmethod
     def _read(side, node):
@@ -71,9 +81,14 @@ class Pages:
             port = url.port or {"https": 443}.get(url.scheme, 80)
             came = exchange.ask(url.hostname or "", port, path, scheme=url.scheme, headers=_credentials(side),
                                 ca_file=side.ca_file, limit=LIMIT, cap=LARGEST)
-        except (exchange.Lost, Trouble, ValueError):
-            return None
-        return rows(came.body.decode("utf-8", "replace")) if came.status == 200 and came.whole else None
+        except exchange.Lost as lost:
+            return None, " ".join(clean(lost.why, 200).split())
+        except (Trouble, ValueError) as trouble:
+            return None, f"was not asked: {getattr(trouble, 'sentence', trouble)}"
+        if came.status == 401:
+            return None, "answers 401: compare stats_user and its password in the inventory with the balancer's"
+        found = rows(came.body.decode("utf-8", "replace")) if came.status == 200 and came.whole else None
+        return found, "" if found is not None else f"({node.stats}) answers {came.status} and no table: name the page itself"
 
 
 def rows(text):

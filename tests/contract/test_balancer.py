@@ -2,6 +2,7 @@
 
 import dataclasses
 import getpass
+import re
 import threading
 import time
 
@@ -46,7 +47,16 @@ def test_a_word_from_before_the_flip_says_nothing():
     assert balancer.pool(NODES, said(UP, UP, since=0.11), "web", "green-1") == YES
     assert balancer.pool(NODES, said(UP, UP, since=None), "web", "green-1") is None
     assert balancer.pool(NODES, said(UP, UP, since=heartbeat_answer.NEVER), "web", "green-1") == YES
-    assert balancer.silent(NODES, said(UP, ("UP", 0.3), since=0.2), "web", "green-1") == ("live-2",)
+
+
+@pytest.mark.parametrize("words, since, told", [
+    ((UP, DOWN), 10.0, "live-1: UP, live-2: DOWN"), ((("UP 1/2", 0.1),), 10.0, "live-1: UP 1/2, live-2: never heard"),
+    ((UP, ("UP", 0.3)), 0.2, "live-1: UP, live-2: not heard since the flip"),
+    ((UP, ("UP", 30.0)), 40.0, "live-1: UP, live-2: heard 30 s ago"),
+    ((UP, UP), None, "live-1: heard, but when the last flip was is not known, live-2: heard, but when the last flip was is not "
+                     "known")])
+def test_where_they_do_not_agree_each_node_is_named_with_what_it_says(words, since, told):
+    assert balancer.told(NODES, said(*words, since=since), "web", "green-1") == told
 
 
 def test_no_nodes_say_nothing():
@@ -56,6 +66,7 @@ def test_no_nodes_say_nothing():
 def test_a_server_with_weight_0_takes_nothing_on():
     seen = Answer(LIVE, since_age=10.0, balancers=(Witness("live-1", "web/green-1", "UP", 0.1, 0, weight=0),))
     assert balancer.pool(NODES[:1], seen, "web", "green-1") == MOVING
+    assert balancer.told(NODES[:1], seen, "web", "green-1") == "live-1: UP with weight 0"
 
 
 def test_one_process_with_several_backends_is_read_by_the_name_that_is_meant():
@@ -135,7 +146,7 @@ def test_a_silent_node_makes_the_pool_unknown_and_is_named(data):
 
     assert eventually(lambda: pools(data, "blue-1")[0], lambda word: word is None) is None
     answer = heartbeat.read(data.site, data.site.host("blue-1"), "web")
-    assert balancer.silent(data.site.live.nodes, answer, "web", "blue-1") == ("live-2",)
+    assert re.fullmatch("live-1: UP, live-2: heard [0-9]+ s ago", balancer.told(data.site.live.nodes, answer, "web", "blue-1"))
 
 
 def test_a_balancer_that_the_inventory_does_not_name_is_a_stranger(data):
@@ -225,31 +236,6 @@ def test_statistics_pages_prove_the_pools_of_an_application_that_keeps_no_send_s
     time.sleep(stats.KEPT)
     blind = read(site, site.host("green-1"), "web")
     assert seen("green-1") == (None, NO) and (blind.in_flight, blind.counted_by) == (None, "")
-
-
-def test_one_page_serves_all_instances_of_a_look(tmp_path):
-    page = (b"# pxname,svname,scur,status,weight,\nweb,green-1,3,UP,1,\nweb,blue-1,0,MAINT (via x/y),1,\nweb,red-1,,DRAIN,0,\n"
-            b"web,BACKEND,3,UP,1,\n")
-    with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + page]) as server:
-        node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/haproxy?stats")
-        side = sites.Balancer("live", (node,), (), stats_user="bob")
-        pages = stats.Pages(sites.Site("t", "", "", (), (), side, sites.Balancer("standby", (), ()), None))
-        words = [pages.word("lb", "web", host) for host in ("green-1", "blue-1", "red-1", "black-1")]
-        told = [(w.state, w.scur, w.weight) if w else None for w in words]
-        assert told == [("UP", 3, 1), ("DOWN", 0, 1), ("NOLB", None, 0), None]
-        assert len(server.requests) == 1 and server.requests[0].startswith(b"GET /haproxy?stats;csv HTTP/1.1\r\n")
-        assert b"Authorization: Basic Ym9iOg==\r\n" in server.requests[0]
-
-
-@pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,\n\"x", "# pxname,svname,scur\nweb,green-1",
-                                  "# pxname,svname,\n\0"])
-def test_what_is_no_statistics_page_proves_nothing(text):
-    with Scripted([b"HTTP/1.0 200 OK\r\n\r\n" + text.encode()]) as server:
-        node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{server.port}/")
-        live, standby = sites.Balancer("live", (node,), ()), sites.Balancer("standby", (), ())
-        pages = stats.Pages(sites.Site("t", "", "", (), (), live, standby, None))
-        word = pages.word("lb", "web", "green-1")
-        assert word is None or balancer.pool((node,), Answer(balancers=(word,)), "web", "green-1") == MOVING
 
 
 def test_sanity_meets_every_instance_of_the_wave_and_judges_nobody_else(data):
