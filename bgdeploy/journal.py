@@ -109,19 +109,29 @@ def user(uid):
 def read(path):
     """Events of a journal file in order; [] if there is none. Lines that hold no event are skipped."""
     try:
-        with open(path, "rb") as f:
-            lines = f.read().split(b"\n")
+        with open(path, "rb") as lines:
+            return list(_events(lines))
     except FileNotFoundError:
         return []
-    events = []
+
+
+def first(path):
+    """The first event of a journal file, or None; the rest is not read."""
+    try:
+        with open(path, "rb") as lines:
+            return next(_events(lines), None)
+    except FileNotFoundError:
+        return None
+
+
+def _events(lines):
     for line in lines:
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and "kind" in event and _of_known_kinds(event):
-            events.append(event)
-    return events
+            yield event
 
 
 def _of_known_kinds(event):

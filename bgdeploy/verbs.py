@@ -47,8 +47,8 @@ def verb(function):
             console.trouble(trouble)
             # a silence in the middle of a run is that run's own end; one that comes up to here let nothing begin
             code, after = 3 if isinstance(trouble, (NoAnswer, Unwritable)) else trouble.exit_code, trouble.next_command
-        except KeyboardInterrupt:
-            console.line("interrupted before anything was begun")
+        except KeyboardInterrupt as interruption:
+            console.line(str(interruption) or "interrupted before anything was begun")
             code = 5
         except BrokenPipeError:
             code = 0
@@ -347,7 +347,7 @@ def history(console, last=None, env=None, json=False):
     most = call.whole(last, "--last", 1) or 20
     site = open_records(console, env)
     with opened(site, console) as session:
-        rows = report.history([events for _, events in session.runs()][-most:])
+        rows = report.history([events for _, events in session.runs(most)][-most:])
     if json:
         console.document(rows)
     else:
@@ -363,6 +363,8 @@ def report(console, run=None, format=None, env=None, json=False):
     site = open_records(console, env)
     with opened(site, console) as session:
         runs = dict(session.runs())
+        if wanted and wanted not in runs:
+            runs = dict(session.runs(10 ** 6))          # an old one
     name = wanted or (max(runs) if runs else None)
     if name not in runs:
         raise BadInput(f"--run: there is no run {name}; invoke history lists them" if name else "there is no run yet")

@@ -246,3 +246,15 @@ def test_a_list_of_commands_that_nobody_reads_to_its_end_gives_no_traceback(word
         ended = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=PROJECT, stdout=out, stderr=subprocess.PIPE,
                                timeout=60)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_runs_of_another_inventory_in_the_same_folder_hide_none_and_old_ones_are_found_when_asked_for(project):
+    for n in range(420):
+        folder = project / ".bgdeploy" / "runs" / f"20260101-{n:06d}-1"
+        folder.mkdir(parents=True)
+        event = {"n": 1, "at": 1.0 + n, "kind": "began", "run": folder.name, "env": SITE if n < 210 else LAB, "task": "deploy"}
+        (folder / "journal.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
+    assert len(json.loads(typed(verbs.history, env=SITE, last="500", json=True)[1])) == 210
+    assert [row["run"] for row in json.loads(typed(verbs.history, env=SITE, last="1", json=True)[1])] == ["20260101-000209-1"]
+    assert typed(verbs.report, env=SITE, run="20260101-000003-1")[0] == 0
+    assert typed(verbs.report, env=LAB, run="20260101-000003-1")[0] == 2
