@@ -131,6 +131,10 @@ class TestSendState:
         ("UP 2/3; address=10.0.0.1; port=80; name=bck/srv2; node=lb1; weight=1/2; scur=13/22; qcur=0",
          ("UP 2/3", "bck/srv2", "lb1", 13, 1)),
         ("DOWN; name=web/green-1;node=live-1; scur=0/7", ("DOWN", "web/green-1", "live-1", 0, None)),
+        ("UP; address=fd77::11; port=8080; name=web/green-1; node=live-1.shop.lab; weight=5/256; scur=1/7; qcur=0; throttle=20%",
+         ("UP", "web/green-1", "live-1.shop.lab", 1, 5)),
+        ("NOLB 1/2; name=web/green-1; node=LIVE_1", ("NOLB 1/2", "web/green-1", "LIVE_1", None, None)),
+        ("no check; name=web/green-1; node=live-1", ("no check", "web/green-1", "live-1", None, None)),
         ("NOLB; name=web/green-1; node=live-1", ("NOLB", "web/green-1", "live-1", None, None)),
         ("UP; name=a/b; node=n; scur=many/7; weight=0/4", ("UP", "a/b", "n", None, 0)),
     ])
