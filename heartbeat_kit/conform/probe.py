@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections import namedtuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 CAP = 65536                 # bytes of an answer that are read
 
@@ -33,6 +33,7 @@ class Probe:
             raise ValueError("%r is no URL of a heartbeat: write http://HOST:PORT/heartbeat" % url)
         if ca_file is not None and self.place.scheme != "https":
             raise ValueError("the CA file %s is for an https address, and %s is none" % (ca_file, url))
+        self.address = unquote(self.place.hostname)     # RFC 6874 writes the zone of fe80::1%eth0 as %25eth0
         self.path, self.token, self.timeout = self.place.path or "/heartbeat", token, timeout
         try:
             self.tls = ssl.create_default_context(cafile=ca_file) if self.place.scheme == "https" else None
@@ -77,16 +78,16 @@ class Probe:
         host = self.host or "heartbeat" if host == "" else host
         if self.tls:
             name = re.sub(r":[0-9]+\Z", "", self.host).strip("[]") if self.host else self.place.hostname
-            connection = _Secure(self.place.hostname, self.place.port or 443, self.tls, name, self.timeout)
+            connection = _Secure(self.address, self.place.port or 443, self.tls, name, self.timeout)
         else:
-            connection = http.client.HTTPConnection(self.place.hostname, self.place.port, timeout=self.timeout)
+            connection = http.client.HTTPConnection(self.address, self.place.port or 80, timeout=self.timeout)
         if old:
             connection._http_vsn, connection._http_vsn_str = 10, "HTTP/1.0"
         began, cut = time.monotonic(), None
         try:
             connection.connect()
             cut = _Cut(connection.sock, self.timeout)
-            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            connection.putrequest(method, quote(path, safe="/?%:@!$&'()*+,;=~[]"), skip_host=True, skip_accept_encoding=True)
             if host:
                 connection.putheader("Host", host)
             for name, value in headers.items():

@@ -221,6 +221,12 @@ def test_an_answer_that_never_ends_or_is_none_is_one_row_in_time(script, words):
     assert words in report.rows[0].detail and report.rows[0].detail.isprintable()
 
 
+def test_a_path_with_umlauts_is_asked_for_as_clients_do():
+    with Scripted([b"HTTP/1.0 404 Not Found\r\n\r\n"]) as server:
+        conform("http://127.0.0.1:%d/h\u00e4rz" % server.port)
+        assert server.requests[0].startswith(b"GET /h%C3%A4rz HTTP/1.1\r\n")
+
+
 def test_a_length_that_is_there_twice_is_named():
     """http.client takes the first; the driver takes neither."""
     with Scripted([b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlive"]) as server:
