@@ -234,6 +234,9 @@ def _heartbeats(data):
                 if name.lower() in ("authorization", "cookie", "proxy-authorization"):
                     yield path + (key,), f"{name} is a credential, which does not belong into the inventory", \
                         "use token_file, token_env, or user with password_file"
+                elif name.lower() in _FRAMING:
+                    yield path + (key, name), "is not for an inventory to say: bgdeploy sends it as the request needs it", \
+                        "use host_header" if name.lower() == "host" else "take it out"
         yield from _pair(beat, path, "user", "password")
         if "ca_file" in beat and beat.get("scheme") != "https":
             yield path + ("ca_file",), "is only used with scheme: https", "add that, or take it out"
@@ -249,6 +252,11 @@ def _heartbeats(data):
             if groups != 1:
                 yield path + ("version_pattern",), f"has {groups} groups", \
                     "one pair of brackets marks the version; write others as (?:...)"
+
+
+# what makes a request whole, or names whom it is for; a second one beside ours would be read in two ways (RFC 9112 6.3)
+_FRAMING = ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "expect", "upgrade", "te", "trailer",
+            "accept-encoding")
 
 
 def flip_body(beat):
