@@ -18,11 +18,11 @@ def rows(probe):
     """All rows, the first of which says whether it answers at all."""
     try:
         seen = probe.get()
-    except ssl.SSLCertVerificationError as error:
+    except ssl.CertificateError as error:               # one that tells more, from Python 3.7 on
         cure = "--ca-file: the authority that signed it; --host-header: the name that it bears"
-        if error.verify_code in (9, 10):                # OpenSSL: not yet valid, expired
+        if getattr(error, "verify_code", 0) in (9, 10):     # OpenSSL: not yet valid, expired
             cure = "renew it, or set the clocks"
-        return [row("answers", False, "its certificate does not fit: %s" % error.verify_message, cure)]
+        return [row("answers", False, "its certificate does not fit: %s" % getattr(error, "verify_message", error), cure)]
     except ssl.SSLError as error:
         return [row("answers", False, "TLS failed: %s" % (error.reason or error), "--url http://...: if that port speaks no TLS")]
     except (OSError, http.client.HTTPException) as error:
