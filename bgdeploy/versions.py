@@ -61,17 +61,17 @@ def check(text):
     if len(text) > LONGEST:
         raise BadInput(f"the version {shown}... is too long: at most {LONGEST} characters")
     found = _TYPED.fullmatch(text)
-    if found and (not found["release"] or found["release"][0].isdigit()):
+    if found and ".." not in text and (not found["release"] or found["release"][0].isdigit()):
         epoch, rest = int(found["epoch"] or 0), text.partition(":")[2] if found["epoch"] else text
         return f"{epoch}:{rest}" if epoch else rest
     head, _, tail = text.partition("-")
-    if tail and re.fullmatch(r"[A-Za-z0-9._+~^:-]+", text, re.ASCII):
+    if ".." not in text and re.fullmatch(r"(?:[0-9]+:)?[vV]?[0-9][A-Za-z0-9._+~^]*-[A-Za-z][A-Za-z0-9._+~^-]*", text, re.ASCII):
         instead, plain = f"{head}~{tail}", re.sub(r"[^A-Za-z0-9~.-]", ".", tail)
         if _TYPED.fullmatch(instead):
             raise BadInput(f"version {shown}: '-' separates version and release, and a release begins with a digit; for a "
                            f"pre-release type {instead} (it sorts before {head}), never {head}_{plain}, which sorts after {head}")
     raise BadInput(f"version {shown!r} is not one that RPM takes: write [EPOCH:]VERSION[-RELEASE] of the characters "
-                   "A-Z a-z 0-9 . _ + ~ ^, as in 2.0.0, 2.0.0-1, 1:2.0 or 2.0.0~rc1")
+                   "A-Z a-z 0-9 . _ + ~ ^ (no two dots together), as in 2.0.0, 2.0.0-1, 1:2.0 or 2.0.0~rc1")
 
 
 def same_version(typed, full):
@@ -85,10 +85,14 @@ def same_version(typed, full):
 
 
 def misleading(version):
-    """One sentence where a version looks like a pre-release and yet sorts after the release, else None."""
+    """One sentence where a version sorts otherwise than it looks, else None: a pre-release after its release, or what begins with
+    a letter (v2.0, latest) before every number."""
     _, text, _ = parts(version)
+    if not text[:1].isdigit():
+        plain = re.sub(r"\A[vV]\.?(?=[0-9])", "", text)
+        return f"{version} sorts before every version that begins with a digit" + (f"; write {plain}" if plain != text else "")
     found = _PRE.search(text)
-    if not found or "~" in text[:found.start()] or found.start() == 0:
+    if not found or "~" in text[:found.start()]:
         return None
     release = text[:found.start()].rstrip("._+^")
     return f"{version} sorts after {release} in RPM's order; a pre-release is written {release}~{text[found.start():]}"

@@ -10,7 +10,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WALL, WIDTH = 400, 130
 
-PLAIN = {"model", "site", "errors", "clean", "versions", "packaging"}     # data and pure text: anybody may know them
+PLAIN = {"model", "site", "errors", "clean", "versions", "packaging", "scriptlets"}  # data and pure text: anybody may know them
 RULES = {       # pure: what they may import besides `PLAIN`
     "prove": set(), "sentences": {"prove"}, "waits": {"sentences"}, "holds": {"prove"},
     "decide": {"holds", "prove", "sentences", "waits"}, "memory": set(), "plan": {"decide", "memory", "prove"},

@@ -261,14 +261,35 @@ class TestPublish:
         with pytest.raises(Refused, match="only reads its repository"):
             packages.publish(a_site(tmp_path, directory=None), "web", "1.0.0", description_file=described(tmp_path / "d"))
 
-    def test_the_same_input_gives_the_same_payload_byte_for_byte(self, tmp_path):
+    def test_the_same_input_gives_the_same_payload_byte_for_byte(self, tmp_path, monkeypatch):
         found = []
-        for place in ("a", "b"):
-            (tmp_path / place).mkdir()
-            built = rpmfile.build(packaging.load(described(tmp_path / "d")), "1.0.0-1", tmp_path / place, CACHE)
+        for umask, zone in ((0o022, "UTC"), (0o077, "Asia/Tokyo"), (0, "UTC")):
+            (tmp_path / oct(umask)).mkdir()
+            monkeypatch.setenv("TZ", zone)
+            before = os.umask(umask)
+            try:
+                built = rpmfile.build(packaging.load(described(tmp_path / "d")), "1.0.0-1", tmp_path / oct(umask), CACHE)
+            finally:
+                os.umask(before)
             found.append(Path(built).read_bytes())
             time.sleep(1.1)     # a second is what RPM's times are counted in
-        assert found[0] == found[1]
+        assert found[0] == found[1] == found[2]
+
+    def test_whoever_serves_the_repository_can_read_it_whatever_the_umask(self, signed, tmp_path):
+        before = os.umask(0o077)
+        try:
+            done = packages.publish(signed, "web", "2:1.0", description_file=described(tmp_path))
+        finally:
+            os.umask(before)
+        for path in (Path(done.file), Path(done.file).parent, *Path(signed.repository.directory, "repodata").iterdir()):
+            assert path.stat().st_mode & 0o044 == 0o044, path
+
+    def test_nothing_in_a_description_is_a_macro_to_the_machine_that_builds(self, tmp_path):
+        file = described(tmp_path)
+        file.write_text(file.read_text().replace("summary: pages", "summary: '50% of %{name} %(id)'\nlicense: 'A %{?x} B'"))
+        built = rpmfile.build(packaging.load(file), "1.0.0-1", tmp_path, CACHE)
+        assert rpmfile.run(["rpm", "-qp", "--nosignature", "--qf", "%{SUMMARY}|%{LICENSE}", built], "") == \
+            "50% of %{name} %(id)|A %{?x} B"
 
     def test_percent_signs_in_a_script_stay_as_they_are(self, tmp_path):
         file = described(tmp_path, more="scripts: {after-install: stop.sh}\n")

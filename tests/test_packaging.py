@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bgdeploy import packaging
+from bgdeploy import packaging, scriptlets
 from bgdeploy.errors import BadInput
 
 GOOD = """name: web
@@ -62,7 +62,7 @@ class TestDescription:
     def test_the_projects_own_descriptions_are_right(self):
         project = Path(__file__).resolve().parent.parent
         for file in ("host/packaging.yml", "lab/apps/api.yml", "lab/apps/web.yml"):
-            assert packaging.warnings(packaging.load(project / file), "1.0.0-1") == []
+            assert scriptlets.warnings(packaging.load(project / file), "1.0.0-1") == []
 
     @pytest.mark.parametrize("old, new, says", [
         ("name: web\n", "", "the key name is missing"), ("summary: pages\n", "", "the key summary is missing"),
@@ -76,12 +76,39 @@ class TestDescription:
         ("depends: [python3]", "depends: python3", "is a list of texts"),
         ("depends: [python3]", "depends: [python3]\ndepends: [x]", "twice"), ("user: web", "user: [web]", "user is one text"),
         ("user: web", "scripts:\n  after-boot: stop.sh", "no script after-boot"),
-        ("user: web", "scripts:\n  after-remove: no.sh", "there is no no.sh")])
+        ("user: web", "scripts:\n  after-remove: no.sh", "there is no no.sh"),
+        ("user: web", "user: $(id)", "no name of a system user"), ("user: web", "user: Web", "no name of a system user"),
+        ("user: web", "user: -r", "no name of a system user"), ("user: web", "user: 'web app'", "no name of a system user"),
+        ("unit: web.service", "unit: web", "no unit of systemd"), ("unit: web.service", "unit: web.py", "no unit of systemd"),
+        ("user: web", "architecture: noarhc", "no architecture of RPM"), ("user: web", "architecture: amd64", "no architecture"),
+        ("templates: [/opt/web/VERSION]", "templates: [/opt/web/lib]", "which no file has as its target"),
+        ("templates: [/opt/web/VERSION]", "templates: [/opt/web/lib/gone]", "which no file has as its target"),
+        ("config_files: [/opt/web/web.py]", "config_files: [/opt/web/lib/gone]", "which no file has as its target"),
+        ("  lib: /opt", "  /dev/null: /opt/web/null\n  lib: /opt", "neither a file nor a folder")])
     def test_a_wrong_one_is_refused_with_file_line_and_cure(self, folder, old, new, says):
         assert old in GOOD
         with pytest.raises(BadInput) as refusal:
             load(folder, GOOD.replace(old, new))
         assert says in refusal.value.sentence and "web.yml" in refusal.value.sentence and "\n" not in refusal.value.sentence
+
+    @pytest.mark.parametrize("text, taken", [
+        *((good, True) for good in ("python3", "python3 >= 3.9", "python3 = 1:3.9-2.el9", "/usr/bin/python3", "a~b",
+                                    "perl(Foo::Bar) > 1", "libc.so.6(GLIBC_2.34)(64bit)", "(a or b >= 2.4)", "config(web) = 1")),
+        *((bad, False) for bad in ("python3>=3.9", "python3 >=3.9", "python3 (>= 3.9)", ">= 3.9", "python3 >=", "python3 ~> 3.9",
+                                   "python3 != 3", "python3, systemd", "python3 systemd", "a%{name}", "%(id)", "-x", "a;id", "~",
+                                   "python3 >= 3..9", "python3 > 1-rc-2", "p\u00fdthon", "a" * 60 + " >= " + "1" * 60 + "!"))])
+    def test_a_dependency_is_one_name_and_a_comparison_as_rpm_has_it(self, folder, text, taken):
+        """RPM takes python3>=3.9 for a package of that name, and runs %(...) on the machine that builds."""
+        try:
+            assert load(folder, GOOD.replace("[python3]", f"['{text}']")).depends == (text,) and taken
+        except BadInput as refusal:
+            assert not taken and "line 12: depends:" in refusal.sentence
+
+    def test_a_unit_and_a_configuration_file_may_come_with_a_folder(self, folder):
+        (folder / "lib/lib.service").write_text("[Unit]\n")
+        text = GOOD.replace("unit: web", "unit: lib")
+        found = load(folder, text.replace("[/opt/web/web.py]", "[/opt/web/lib, /opt/web/lib/run]"))
+        assert found.unit == "lib.service" and found.config_files == ("/opt/web/lib", "/opt/web/lib/run")
 
     @pytest.mark.parametrize("text", ["", "- a\n", "name", "\x00", "a: &x b\nc: *x\n"])
     def test_what_is_no_description_at_all_is_refused_in_one_sentence(self, folder, text):
@@ -118,33 +145,34 @@ class TestTree:
 
     def test_two_files_for_one_place_are_refused(self, folder, tmp_path):
         with pytest.raises(BadInput, match="two files want to be /opt/web/web.py"):
-            laid(load(folder, GOOD.replace("  VERSION: /opt/web/VERSION\n",
-                                           "  VERSION: /opt/web/web.py\n").replace("templates: [/opt/web/VERSION]\n", "")),
-                 "2.0.0-1", tmp_path / "one")
+            load(folder, GOOD.replace("  VERSION: /opt/web/VERSION\n",
+                                      "  VERSION: /opt/web/web.py\n").replace("templates: [/opt/web/VERSION]\n", ""))
 
+    def test_a_file_below_a_file_is_refused(self, folder):
+        with pytest.raises(BadInput, match="/opt/web/web.py/x wants to be in /opt/web/web.py, which is a file"):
+            load(folder, GOOD.replace("  lib: ", "  stop.sh: /opt/web/web.py/x\n  lib: "))
 
-class TestScripts:
-    def test_user_and_unit_bring_theirs(self, folder):
-        found = packaging.scripts(packaging.load(folder / "web.yml"), "2.0.0-1")
-        assert sorted(found) == sorted(packaging.HOOKS) and "useradd" in found["before-install"]
-        assert " web " in found["before-install"]
-        assert 'if [ "$1" = 0 ]; then systemctl disable --now web.service' in found["before-remove"]
+    def test_a_link_is_the_file_that_it_leads_to(self, folder, tmp_path):
+        (folder / "lib/b.py").symlink_to("a.py")
+        (folder / "lib/c.py").symlink_to(folder / "web.py")
+        found = laid(packaging.load(folder / "web.yml"), "2.0.0-1", tmp_path / "one")
+        assert found["opt/web/lib/b.py"] == found["opt/web/lib/a.py"] and found["opt/web/lib/c.py"] == found["opt/web/web.py"]
 
-    def test_a_given_one_takes_the_place_of_its_default(self, folder):
-        found = packaging.scripts(load(folder, GOOD + "scripts:\n  before-remove: stop.sh\n"), "2.0.0-1")
-        assert found["before-remove"] == "systemctl stop web\n" and "useradd" in found["before-install"]
+    @pytest.mark.parametrize("harm, says", [
+        (lambda lib: (lib / "x").symlink_to("/etc/hostname"), "is a link out of"),
+        (lambda lib: (lib / "x").symlink_to("gone"), "is a link that leads nowhere"),
+        (lambda lib: (lib / "x").symlink_to(".."), "is a link to what is no file"),
+        (lambda lib: os.mkfifo(lib / "x"), "is no file and no folder"),
+        (lambda lib: (lib / "a\nb").write_text(""), "has a name that an RPM cannot hold"),
+        (lambda lib: Path(os.fsdecode(os.fsencode(lib) + b"/caf\xe9")).write_text(""), "has a name that an RPM cannot hold"),
+        (lambda lib: [path.unlink() for path in (lib / "a.py", lib / "run")], "there is no file in")])
+    def test_what_would_silently_be_missing_or_come_from_elsewhere_is_refused(self, folder, harm, says):
+        harm(folder / "lib")
+        with pytest.raises(BadInput, match=says) as refusal:
+            packaging.load(folder / "web.yml")
+        assert "\n" not in refusal.value.sentence and refusal.value.sentence.isprintable()
 
-    @pytest.mark.parametrize("hook, script, warned", [
-        ("before-remove", "systemctl stop web\n", True), ("after-remove", "rm -rf /var/lib/web\n", True),
-        ("before-remove", "# looks at $1\nsystemctl stop web\n", True),
-        ("before-remove", '[ "$1" = 0 ] || exit 0\nsystemctl stop web\n', False),
-        ("before-remove", "if [ ${1:-0} -eq 0 ]; then systemctl stop web; fi\n", False),
-        ("after-remove", "systemctl daemon-reload || :\n", False),
-        ("after-install", "systemctl restart web\n", False)])
-    def test_a_removal_script_that_does_not_look_at_its_argument_is_pointed_out(self, folder, hook, script, warned):
-        (folder / "stop.sh").write_text(script)
-        found = packaging.warnings(load(folder, GOOD + f"scripts:\n  {hook}: stop.sh\n"), "2.0.0-1")
-        assert bool(found) is warned and (not warned or f"its {hook} script does not look at $1" in found[0])
-
-    def test_a_version_that_sorts_wrongly_is_pointed_out(self, folder):
-        assert "sorts after 2.0.0" in packaging.warnings(packaging.load(folder / "web.yml"), "2.0.0_rc1-1")[0]
+    def test_a_template_keeps_every_other_byte(self, folder, tmp_path):
+        (folder / "VERSION").write_bytes(b"@VERSION@\r\n\xff\x00")
+        found = laid(packaging.load(folder / "web.yml"), "2.0.0-1", tmp_path / "one")
+        assert found["opt/web/VERSION"][0] == b"2.0.0-1\r\n\xff\x00"

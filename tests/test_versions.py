@@ -79,11 +79,19 @@ def test_a_pre_release_with_a_dash_is_refused_with_what_to_type(typed, cure):
 @pytest.mark.parametrize("typed",
                          ["", "-", "--yes", "2.0.0 ", " 2.0.0", "2.0.0\n", "2/0", "../x", "2.0.0;id", "2,0", "$(id)", "२.0",
                           "2.0\x00",
-                                   "x:1", ":1", "1:", "a" * 101, "2.0.0-1-2", "2.0.0-", "~1", "web-2.0.0-1", None, 1.1])
+                                   "x:1", ":1", "1:", "a" * 101, "2.0.0-1-2", "2.0.0-", "~1", "web-2.0.0-1", None, 1.1,
+                                   "2..0", "2.0-1..1", "2.0.0-2026-01-01"])
 def test_what_rpm_would_not_take_is_refused_in_one_sentence(typed):
     with pytest.raises(BadInput) as refusal:
         versions.check(typed)
     assert "\n" not in refusal.value.sentence and "\x00" not in refusal.value.sentence and len(refusal.value.sentence) < 400
+
+
+def test_only_what_looks_like_a_pre_release_is_called_one():
+    for typed in ("2.0.0-1-2", "web-2.0.0-1", "2..0-rc1"):
+        with pytest.raises(BadInput) as refusal:
+            versions.check(typed)
+        assert "pre-release" not in refusal.value.sentence and "write [EPOCH:]VERSION[-RELEASE]" in refusal.value.sentence
 
 
 @pytest.mark.parametrize("typed, full_version, same", [
@@ -97,6 +105,7 @@ def test_a_typed_version_means_these(typed, full_version, same):
 @pytest.mark.parametrize("version, warned",
                          [("2.0.0_rc1", True), ("2.0.0rc1-1", True), ("2.0.0.beta2", True), ("2.0.0~rc1", False),
                           ("2.0.0", False),
-                                             ("2.0.0^rc1", True), ("1.0.architect", False), ("rc1", False)])
-def test_a_pre_release_that_sorts_after_the_release_is_pointed_out(version, warned):
+                          ("2.0.0^rc1", True), ("1.0.architect", False),
+                          ("rc1", True), ("v2.0", True), ("latest-1", True), ("1:main", True)])
+def test_a_version_that_sorts_otherwise_than_it_looks_is_pointed_out(version, warned):
     assert bool(versions.misleading(version)) is warned

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 
-from bgdeploy import packaging, versions
+from bgdeploy import packaging, scriptlets, versions
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import repodata, rpmfile
 
@@ -64,7 +64,7 @@ def publish(site, component_name, version, *, iteration=None, description_file=N
     :param description_file: how it is packaged (docs/packaging.md); None: packaging/NAME.yml of the project.
     :param say: called with one sentence for each warning.
     :returns: Published. :raises BadInput: version or description; Refused: this version is there with other content, the site
-        does not publish; Failed: FPM, rpmsign or createrepo_c said no.
+        does not publish; FPM, rpmsign, createrepo_c or the disk said no.
     """
     directory, full = _directory(site), _full(version, iteration)
     component = site.component(component_name)
@@ -75,23 +75,27 @@ def publish(site, component_name, version, *, iteration=None, description_file=N
     package = component.package if component else component_name
     if description.name != package:
         raise BadInput(f"{description.file} describes {description.name}, and {component_name} is the package {package}")
-    for sentence in packaging.warnings(description, full):
+    for sentence in scriptlets.warnings(description, full):
         say(f"warning: {sentence}")
-    with tempfile.TemporaryDirectory(prefix="bgdeploy-publish-") as work:
-        built = Path(rpmfile.build(description, full, work, cache=_cache(site)))
-        epoch = versions.parts(full)[0]
-        target = Path(directory, f"epoch-{epoch}" if epoch else "", built.name)
-        with repodata.alone(directory):
-            if target.exists():
-                return _again(directory, target, built, description.name, full)
-            _refuse_equal(directory, description.name, full)
-            if site.repository.gpg_name:
-                rpmfile.sign(built, _gpg_home(site), site.repository.gpg_name)
-                _stop_agent(site)
-            else:
-                say("warning: the inventory names no gpg_name, so the package is not signed and hosts with gpgcheck refuse it")
-            repodata.place(built, target)
-            repodata.renew(directory)
+    epoch, target = versions.parts(full)[0], None
+    try:
+        with tempfile.TemporaryDirectory(prefix="bgdeploy-publish-") as work:
+            built = Path(rpmfile.build(description, full, work, cache=_cache(site)))
+            with repodata.alone(directory):
+                target = Path(directory, f"epoch-{epoch}" if epoch else "", built.name)
+                if target.exists():
+                    return _again(site, directory, target, built, description.name, full)
+                _refuse_equal(directory, description, full, str(target.relative_to(directory)))
+                _sign(site, built, say)
+                repodata.place(built, target)
+                repodata.renew(directory)
+    except OSError as problem:
+        where = problem.filename or directory
+        raise Refused(f"{description.name} {full} is not published: {where}: {problem.strerror}") from None
+    except KeyboardInterrupt:
+        how = "lies in the repository, maybe without being listed; the same command again makes that good" \
+            if target is not None and target.exists() else "is not published"
+        raise KeyboardInterrupt(f"interrupted: {description.name} {full} {how}") from None
     return Published(description.name, full, str(target), True)
 
 
@@ -114,29 +118,38 @@ def prune(site, package, used, *, keep=5, say=print):
         rollback would go; None: not all of that is known, and then nothing is removed.
     :param keep: so many of the newest stay in any case.
     :returns: the removed versions, oldest first. Never touches what is in `used`, and never another package.
-    :raises Refused: the site does not publish; Failed: createrepo_c said no.
+    :raises Refused: the site does not publish, its metadata is broken, createrepo_c or the disk said no.
     """
     directory = _directory(site)
     if used is None:
         say(f"{package}: nothing is pruned, because not every host answered and told what it has")
         return ()
-    with repodata.alone(directory):
-        listed = sorted(repodata.read(directory, package), key=lambda found: versions.key(found.full))
-        newest = sorted({found.full for found in listed}, key=versions.key)[-keep:] if keep > 0 else []
-        gone = [found for found in listed
-                if found.full not in newest and not any(versions.compare(found.full, one) == 0 for one in used)]
-        if not gone:
-            say(f"{package}: nothing to prune: {len(listed)} versions, all of them used or among the {keep} newest")
-            return ()
-        repodata.renew(directory, without=[found.href for found in gone])
-        for found in gone:
-            Path(directory, found.href).unlink(missing_ok=True)
+    try:
+        with repodata.alone(directory):
+            listed = sorted(repodata.read(directory, package), key=lambda found: versions.key(found.full))
+            newest = sorted({found.full for found in listed}, key=versions.key)[-keep:] if keep > 0 else []
+            gone = [found for found in listed
+                    if found.full not in newest and not any(versions.compare(found.full, one) == 0 for one in used)]
+            if not gone:
+                say(f"{package}: nothing to prune: {len(listed)} versions, all of them used or among the {keep} newest")
+                return ()
+            repodata.renew(directory, without=[found.href for found in gone])
+            for found in gone:
+                Path(directory, found.href).unlink(missing_ok=True)
+    except OSError as problem:
+        raise Refused(f"{package}: not all of it is pruned: {problem.filename or directory}: {problem.strerror}") from None
     return tuple(dict.fromkeys(found.full for found in gone))
 
 
-def _again(directory, target, built, name, full):
-    if rpmfile.content(target) != rpmfile.content(built):
-        raise Refused(f"{name}-{full} is in {directory} with other content, and hosts may have it: a published version is never "
+def _again(site, directory, target, built, name, full):
+    try:
+        there = rpmfile.content(target)
+    except Refused as trouble:
+        raise Refused(f"{trouble.sentence}: move it away, then publish again", f"mv {target} /var/tmp/") from None
+    what = "with other content" if there != rpmfile.content(built) else "without a signature" if \
+        site.repository.gpg_name and not rpmfile.signed(target) else ""
+    if what:
+        raise Refused(f"{name}-{full} is in {directory} {what}, and hosts may have it: a published version is never "
                       "replaced; raise --iteration",
                       f"invoke publish --component {name} --version {full.rpartition('-')[0]} --iteration "
                       f"{_next_release(full)}")
@@ -145,12 +158,17 @@ def _again(directory, target, built, name, full):
     return Published(name, full, str(target), False)
 
 
-def _refuse_equal(directory, name, full):
-    """1.0 and 1.00 are one version to RPM: the second would never be installed over the first."""
-    for listed in repodata.read(directory, name) if Path(directory, "repodata/repomd.xml").exists() else []:
+def _refuse_equal(directory, description, full, href):
+    """1.0 and 1.00 are one version to RPM: the second would never be installed over the first. Nor may a version be there for
+    all machines and for one kind of them.
+    """
+    for listed in repodata.read(directory, description.name):
         if listed.full != full and versions.compare(listed.full, full) == 0:
-            raise Refused(f"{name} {full} and {listed.full}, which is there, are one version to RPM: "
+            raise Refused(f"{description.name} {full} and {listed.full}, which is there, are one version to RPM: "
                           "raise the version or --iteration")
+        kinds = {listed.architecture, description.architecture}
+        if listed.full == full and listed.href != href and (len(kinds) == 1 or "noarch" in kinds):
+            raise Refused(f"{description.name} {full} is there as {listed.href}: raise --iteration")
 
 
 def _full(version, iteration):
@@ -249,6 +267,16 @@ def _make_key(site, directory):
             beside.write_text(exported)
             beside.chmod(0o644)
             os.replace(beside, public)
+    finally:
+        _stop_agent(site)
+
+
+def _sign(site, built, say):
+    if not site.repository.gpg_name:
+        say("warning: the inventory names no gpg_name, so the package is not signed and hosts with gpgcheck refuse it")
+        return
+    try:
+        rpmfile.sign(built, _gpg_home(site), site.repository.gpg_name)
     finally:
         _stop_agent(site)
 

@@ -8,6 +8,7 @@ import hashlib
 import io
 import lzma
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ import xml.etree.ElementTree as tree
 from dataclasses import dataclass
 from pathlib import Path
 
-from bgdeploy.errors import NoAnswer
+from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.outside import rpmfile
 
 REPO, COMMON = "{http://linux.duke.edu/metadata/repo}", "{http://linux.duke.edu/metadata/common}"
@@ -84,10 +85,20 @@ def packages(packed, part, where, only=None):
 
 
 def read(folder, only=None):
-    """:returns: what the metadata of a repository on this machine lists."""
-    listed = parts(Path(folder, "repodata/repomd.xml").read_bytes(), str(folder))
-    part = listed["primary"]
-    return packages(Path(folder, part.href).read_bytes(), part, str(folder), only)
+    """:returns: what the metadata of a repository on this machine lists; [] before there is any.
+    :raises Refused: it is torn; with the command that makes it anew.
+    """
+    if not Path(folder, "repodata/repomd.xml").exists():
+        return []
+    try:
+        part = parts(Path(folder, "repodata/repomd.xml").read_bytes(), str(folder))["primary"]
+        return packages(Path(folder, part.href).read_bytes(), part, str(folder), only)
+    except NoAnswer as problem:
+        why = problem.sentence
+    except OSError as problem:
+        why = f"{problem.filename}: {problem.strerror}"
+    raise Refused(f"the repository's metadata is broken ({why}): make it anew from its RPM files",
+                  f"createrepo_c {shlex.quote(str(folder))}")
 
 
 @contextlib.contextmanager
@@ -100,7 +111,7 @@ def alone(folder):
 
 def place(rpm, target):
     """Put a finished RPM file into the repository under its name, whole or not at all."""
-    target.parent.mkdir(exist_ok=True)
+    _folder(target.parent)
     beside = target.with_name(f".{target.name}.new")       # no name that createrepo_c would take
     shutil.copyfile(rpm, beside)
     beside.chmod(0o644)
@@ -118,13 +129,15 @@ def renew(folder, without=()):
     """
     folder = Path(folder)
     repodata = folder / "repodata"
+    for left in folder.glob(".repodata-*"):         # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=".repodata-", dir=folder) as work:
         words = ["createrepo_c", "--quiet", "--no-database", "--general-compress-type=gz", "--excludes=*/.*", "--outputdir", work]
         if (repodata / "repomd.xml").exists():
             words += ["--update", "--update-md-path", str(folder)]
         words += [f"--excludes={href}" for href in without]
         rpmfile.run([*words, str(folder)], f"the metadata of {folder} could not be made")
-        repodata.mkdir(exist_ok=True)
+        _folder(repodata)
         keep = {path.name for path in Path(work, "repodata").iterdir()} | _named(repodata)
         for path in sorted(Path(work, "repodata").iterdir(), key=lambda path: path.name == "repomd.xml"):
             path.chmod(0o644)
@@ -134,6 +147,13 @@ def renew(folder, without=()):
     for path in repodata.iterdir():
         if path.name not in keep:
             path.unlink()
+
+
+def _folder(path):
+    """One that whoever serves the repository can read, whatever the umask here."""
+    if not path.is_dir():
+        path.mkdir()
+        path.chmod(0o755)
 
 
 def _named(repodata):
