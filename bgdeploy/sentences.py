@@ -56,11 +56,12 @@ def proof(want, hosts, memory):
     return "passed sanity"
 
 
-def pools(hosts, balancer):
-    """What a balancer says of each instance that has something to say there."""
+def pools(hosts, balancer, late=True):
+    """What a balancer says of each instance that has something to say there. :param late: it should have been done by now: tell
+    what each node says."""
     def said(c):
         word, nodes = (c.live_pool, c.live_nodes) if balancer == "LIVE" else (c.standby_pool, c.standby_nodes)
-        more = "; ".join(filter(None, (nodes, c.note)))
+        more = "; ".join(filter(None, (nodes if late else "", c.note)))
         return (word or "nothing yet") + (f" ({more})" if more else "")
 
     return "; ".join(f"{h.name} {c.name}: {balancer} says {said(c)}" for h in hosts for c in h.components

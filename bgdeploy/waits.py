@@ -30,7 +30,7 @@ def pool(q, want, hosts, balancer, verb):
     """
     since = q.memory.waits.get(("pool", want.stack), q.now)
     until = since + q.policy.limits.pool
-    seen = pools(hosts, balancer)
+    seen = pools(hosts, balancer, late=q.now - since > q.policy.detection)
     if q.now < until:
         return Wait("pool", want.stack, ids(hosts), since, until,
                     f"{balancer} has not yet {verb} {names(hosts)}: {seen}")

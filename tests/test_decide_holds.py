@@ -363,3 +363,5 @@ def test_a_wait_for_a_pool_names_the_node_that_is_late_and_what_it_may_lack(pool
     said = "; ".join(filter(None, (nodes, note)))
     assert isinstance(step, Stop) and f"green-1 web: LIVE says {pool or 'nothing yet'} ({said})" in step.why
     assert asked_for in step.why
+    begun = asked(deploy(), world, remembers(TAKEN, waiting("pool", "green", NOW - 1)))
+    assert isinstance(begun, Wait) and (nodes not in begun.why), "what every flip shows for a moment is not told"
