@@ -22,6 +22,7 @@ from bgdeploy.errors import BadInput
 from bgdeploy.outside.http1 import Malformed, reading
 
 CAP = 64 * 1024
+HANDSHAKE = "did not finish the TLS handshake"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
@@ -141,7 +142,7 @@ def _once(address, port, request, method, cap, deadline, limit, context, name, t
             deadline += time.monotonic() - began
         line = Line(sock, deadline)
         if context:
-            stage = "did not finish the TLS handshake"
+            stage = HANDSHAKE
             line = Tls(line, context, name)
         sent, stage = True, "gave no whole answer"
         _send(line, request)
@@ -164,7 +165,7 @@ def _once(address, port, request, method, cap, deadline, limit, context, name, t
     except socket.gaierror as trouble:
         raise Lost(f"has no address: {trouble.strerror}") from None
     except (TimeoutError, socket.timeout):      # one and the same only from Python 3.10 on
-        raise Lost(f"{stage} within {limit:g} s", sent) from None
+        raise Lost(f"{stage} within {limit:g} s" + (f"; {_PLAIN}" if stage == HANDSHAKE else ""), sent) from None
     except ValueError as trouble:       # a name that TLS cannot ask for
         raise Lost(f"cannot be asked for as {name!r}: {trouble}", sent) from None
     except (OSError, EOFError) as trouble:
@@ -195,7 +196,9 @@ def _tls_why(trouble):
 
 _AUTHORITY = "name the authority that signed it (ca_file in the inventory)"
 _NAME = "name what it bears (host_header in the inventory)"
-_TLS_CURES = (("WRONG_VERSION_NUMBER", "if that port speaks no TLS, write scheme: http in the inventory"),
+_PLAIN = "if that port speaks no TLS, write scheme: http in the inventory"
+_OLD = "it speaks only TLS older than 1.2: renew what serves it"
+_TLS_CURES = (("WRONG_VERSION_NUMBER", _PLAIN), ("UNSUPPORTED_PROTOCOL", _OLD), ("PROTOCOL_VERSION", _OLD), ("legacy sigalg", _OLD),
               ("CERTIFICATE_REQUIRED", "it wants a certificate from who asks, and bgdeploy has none: let it do without"),
               ("HANDSHAKE_FAILURE", "it may want a certificate from who asks, and bgdeploy has none"))
 
