@@ -198,7 +198,8 @@ _AUTHORITY = "name the authority that signed it (ca_file in the inventory)"
 _NAME = "name what it bears (host_header in the inventory)"
 _PLAIN = "if that port speaks no TLS, write scheme: http in the inventory"
 _OLD = "it speaks only TLS older than 1.2: renew what serves it"
-_TLS_CURES = (("WRONG_VERSION_NUMBER", _PLAIN), ("UNSUPPORTED_PROTOCOL", _OLD), ("PROTOCOL_VERSION", _OLD), ("legacy sigalg", _OLD),
+_TLS_CURES = (("WRONG_VERSION_NUMBER", _PLAIN), ("UNSUPPORTED_PROTOCOL", _OLD), ("PROTOCOL_VERSION", _OLD),
+              ("legacy sigalg", _OLD),
               ("CERTIFICATE_REQUIRED", "it wants a certificate from who asks, and bgdeploy has none: let it do without"),
               ("HANDSHAKE_FAILURE", "it may want a certificate from who asks, and bgdeploy has none"))
 
