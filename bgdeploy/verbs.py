@@ -328,7 +328,7 @@ def unhold(console, env=None, json=False):
     site = open_site(env, only_store=True)
     with opened(site, console) as session:
         was = session.store.unhold()
-    console.line(f"the freeze of {was['by']} is over: {was['reason']}" if was else "nothing was frozen")
+    console.line(f"the freeze of {was.get('by') or 'somebody'} is over: {was.get('reason')}" if was else "nothing was frozen")
     return 0
 
 

@@ -258,3 +258,14 @@ def test_runs_of_another_inventory_in_the_same_folder_hide_none_and_old_ones_are
     assert [row["run"] for row in json.loads(typed(verbs.history, env=SITE, last="1", json=True)[1])] == ["20260101-000209-1"]
     assert typed(verbs.report, env=SITE, run="20260101-000003-1")[0] == 0
     assert typed(verbs.report, env=LAB, run="20260101-000003-1")[0] == 2
+
+
+@pytest.mark.parametrize("left", ["", "[]", "{}", '"x"', "\0" * 40, "[" * 100000, '{"reason": 5}'])
+def test_a_freeze_that_cannot_be_read_is_a_freeze_until_a_person_ends_it(project, monkeypatch, left):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert typed(verbs.hold, reason="stocktaking", env=SITE)[0] == 0
+    file, = project.glob(".bgdeploy/**/hold.json")
+    file.write_text(left, encoding="utf-8")
+    code, _, err = typed(verbs.act, "deploy", stack="green", env=SITE)
+    assert code == 3 and "froze this site" in err
+    assert typed(verbs.unhold, env=SITE)[0] == 0 and not file.exists()

@@ -78,8 +78,8 @@ class HostLease:
             token, renewed, ttl, theirs, _, taken = line.split()
             here = theirs == boot       # else the host has been restarted since, and its uptime says nothing
             quiet, age = ((int(up) - int(then)) / 100 if here else None for then in (renewed, taken))
-            return lease.Slip(token, json.loads(holder), float(ttl), stamp, quiet, age)
-        except ValueError:
+            return lease.Slip(token, dict(json.loads(holder)), float(ttl), stamp, quiet, age)
+        except (TypeError, ValueError):
             return lease.Slip("", stamp=stamp)      # cut short by a power failure, say: it is watched before it is replaced
 
     def put(self, old, token, holder, ttl):
@@ -98,8 +98,8 @@ class HostLease:
     def read_hold(self):
         text = self._ask("held")
         try:
-            return json.loads(text) if text else None
-        except ValueError:
+            return dict(json.loads(text)) if text else None
+        except (TypeError, ValueError):
             return {"reason": f"a hold that cannot be read: {clean.line(text, 200)}"}
 
     def put_hold(self, document):

@@ -48,7 +48,7 @@ class Folder:
                 return json.loads(f.read())
         except FileNotFoundError:
             return None
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         except OSError as e:
             raise NoAnswer(f"{os.path.join(self.path, name)}: cannot be read: {e.strerror}") from None
@@ -140,7 +140,10 @@ class FileLease:
             return True
 
     def read_hold(self):
-        return self.folder.read("hold.json")
+        found, path = self.folder.read("hold.json"), os.path.join(self.folder.path, "hold.json")
+        if isinstance(found, dict) and found or not os.path.exists(path):
+            return found
+        return {"reason": f"a hold that cannot be read: {path}"}        # somebody froze the site: that much is known
 
     def put_hold(self, document):
         self.folder.write("hold.json", document)
@@ -238,7 +241,9 @@ def _slip(document):
     try:
         here = document["boot"] is not None and document["boot"] == lease.boot_id()
         now = lease.boottime()
-        return lease.Slip(document["token"], document["holder"], document["ttl"], (document["count"], document["renewed"]),
+        if not isinstance(document["holder"], dict):
+            raise TypeError
+        return lease.Slip(document["token"], document["holder"], 0.0 + document["ttl"], (document["count"], document["renewed"]),
                           now - document["renewed"] if here else None, now - document["taken"] if here else None)
     except (KeyError, TypeError):
         return lease.Slip("", stamp=json.dumps(document))       # not ours; it is watched for a whole ttl before it is replaced

@@ -122,7 +122,9 @@ def test_a_torn_event_is_skipped_and_the_next_one_is_whole(tmp_path):
     assert [event["n"] for event in store.events("r1")] == [1, 3]
 
 
-@pytest.mark.parametrize("left", ["", "{", "[]", "null", '{"token": 5}', '{"token": "x", "holder": {}, "ttl": "y", "boot": "z"}'])
+@pytest.mark.parametrize("left", ["", "{", "[]", "null", '{"token": 5}', '{"token": "x", "holder": {}, "ttl": "y", "boot": "z"}',
+                                  '{"token": "a", "holder": [1], "ttl": 30, "boot": null, "taken": 1, "renewed": 1, "count": 0}',
+                                  '{"token": "a", "holder": {}, "ttl": "x", "boot": null, "taken": 1, "renewed": 1, "count": 0}'])
 def test_a_lease_file_that_is_no_lease_is_watched_and_then_replaced(tmp_path, monkeypatch, left):
     monkeypatch.setattr(leases, "TTL", 0.6)
     monkeypatch.setattr(leases.Slip.__init__, "__defaults__", tuple(
