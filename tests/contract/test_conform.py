@@ -1,7 +1,9 @@
 """The conformance check, tried on applications that keep the contract, in several languages, and on ones that do not."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ from tests.authority import authority  # noqa: F401  (a fixture)
 from tests.contract.test_kit_servers import command
 from tests.haproxies import App
 from tests.scripted import Scripted
-from tests.serving import ROOT, Process, ask, free_port, listening
+from tests.serving import ROOT, Process, ask, eventually, free_port, listening
 
 APPS = ROOT + "/tests/apps/"
 OTHERS = {
@@ -253,6 +255,21 @@ class TestCommandLine:
     def test_a_bad_call_ends_with_2_and_no_traceback(self, arguments):
         done = self.run(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
+
+    def test_an_abort_puts_the_word_back_and_shows_no_traceback(self, tmp_path):
+        port, state = free_port(), tmp_path / "state"
+        served, _ = kept([sys.executable, APPS + "wrong.py", str(port), str(tmp_path), "none"], tmp_path, port)
+        try:
+            argv = [sys.executable, "-m", "heartbeat_kit.conform", "--url", "http://127.0.0.1:%d/heartbeat" % port,
+                    "--token-file", str(tmp_path / "token"), "--restart", "echo > %s; sleep 60" % (tmp_path / "asked")]
+            running = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                       start_new_session=True)
+            assert eventually((tmp_path / "asked").exists, bool, limit=60) and state.read_text() == "live\n"
+            os.killpg(running.pid, signal.SIGTERM)
+            said = running.communicate(timeout=30)[0]
+            assert (running.returncode, said) == (130, "interrupted\n") and state.read_text() == "standby\n"
+        finally:
+            served.stop()
 
     def test_a_token_of_somebody_else_is_named_as_such(self, tmp_path):
         port = free_port()
