@@ -71,9 +71,14 @@ class Console:
         self._still()
         self._errors.write(line(text, 2000) + "\n")
 
-    def text(self, text):
-        """A text of our own that has its own form (a report, a table), as it is."""
+    def text(self, text, markup=False):
+        """A text of our own that has its own form (a report, a table), as it is.
+
+        :param markup: HTML or XML, which says of itself that it is UTF-8: elsewhere it is written in ASCII, nothing is lost.
+        """
         self._still()
+        if markup and not self._talk.speaks_utf8:
+            text = text.encode("ascii", "xmlcharrefreplace").decode("ascii")
         self._talk.write(text if text.endswith("\n") else text + "\n")
 
     def trouble(self, error):

@@ -372,5 +372,5 @@ def report(console, run=None, format=None, env=None, json=False):
     if kind == "json":
         console.document(reports.result(events))
     else:
-        console.text({"html": reports.html, "md": reports.markdown, "junit": reports.junit}[kind](events))
+        console.text({"html": reports.html, "md": reports.markdown, "junit": reports.junit}[kind](events), markup=kind != "md")
     return 0

@@ -18,7 +18,7 @@ from bgdeploy import telling
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, Refused
 from bgdeploy.model import Ask, Do, Done, Release, Stop, Wait
-from tests.sample_runs import NAMES, RUNS, events, torn
+from tests.sample_runs import NAMES, RUNS, events, strict, torn
 from tests.test_report_status import DOWN, LIVE, STANDBY, both, document
 
 BASE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -228,6 +228,14 @@ def test_the_c_locale_gets_marks_for_what_it_has_not():
         Console().text("caf\\u00e9")
     """, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
     assert subprocess.run(command, capture_output=True, check=True, **options).stdout == b"gr?n ? blue\ncaf?\n"
+
+
+def test_a_page_is_what_it_says_of_itself_in_any_locale():
+    command, options = script("""
+        Console().text("<a b='\\u00fc'>gr\\u00fcn \\u2713</a>", markup=True)
+    """, PYTHONIOENCODING="latin-1")
+    said = subprocess.run(command, capture_output=True, check=True, **options).stdout
+    assert strict(said.decode("utf-8")).firstChild.data == "gr\u00fcn \u2713"
 
 
 def terminal(body, **environ):
