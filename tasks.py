@@ -47,7 +47,7 @@ def verb(**options):
 @verb(help={**STACK, **VERSIONS, **RUN, **YES})
 def deploy(c, stack=None, hosts=None, version=None, component=None, older=False, env=None, json=False, reason=None, wait=False,
            no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
-    """Steps 1-4 on one stack: standby, drain and converge, sanity, live."""
+    """Steps 1-4 on one stack: standby, converge, sanity, live."""
     verbs.act("deploy", **typed(locals()))
 
 
@@ -55,14 +55,14 @@ def deploy(c, stack=None, hosts=None, version=None, component=None, older=False,
             **VERSIONS, **RUN, **YES})
 def rollout(c, first=None, version=None, component=None, migrate=False, older=False, env=None, json=False, reason=None,
             wait=False, no_input=False, floor=None, exclude=None, override_hours=None, yes=False):
-    """Deploy on one stack, then on each other one (step 5), then migrate if asked (step 6)."""
+    """Deploy on each stack in turn (step 5); step 6 if asked."""
     verbs.act("rollout", **typed(locals()))
 
 
 @verb(help={**STACK, **RUN})
 def standby(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
             override_hours=None):
-    """Step 1 by hand: flip to standby, and see that LIVE has let go."""
+    """Step 1 by hand: flip to standby, see that LIVE lets go."""
     verbs.act("standby", **typed(locals()))
 
 
@@ -76,7 +76,7 @@ def drain(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=Fal
 @verb(help={**STACK, **VERSIONS, **RUN, "why_run": "let Chef say what it would do, on hosts as they are; nothing is changed"})
 def converge(c, stack=None, hosts=None, version=None, component=None, older=False, env=None, json=False, reason=None, wait=False,
              no_input=False, floor=None, exclude=None, override_hours=None, why_run=False):
-    """Step 2b by hand: run chef-client on hosts that are out of LIVE."""
+    """Step 2b by hand: chef-client on hosts out of LIVE."""
     verbs.act("converge", **typed(locals()))
 
 
@@ -90,7 +90,7 @@ def sanity(c, stack=None, hosts=None, env=None, json=False, reason=None, wait=Fa
 @verb(help={**STACK, **RUN, "untested": "REASON to go live without sanity (recorded, ends with 6)"})
 def live(c, stack=None, hosts=None, untested=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None,
          exclude=None, override_hours=None):
-    """Step 4 by hand: flip to live, and see that LIVE has taken it on."""
+    """Step 4 by hand: flip to live, see that LIVE takes it on."""
     verbs.act("live", **typed(locals()))
 
 
@@ -98,7 +98,7 @@ def live(c, stack=None, hosts=None, untested=None, env=None, json=False, reason=
             "list": "show what there is to do, and do nothing", **RUN, **YES})
 def migrate(c, name=None, list=False, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
             override_hours=None, yes=False):
-    """Step 6: the database migration, once every stack runs what it needs."""
+    """Step 6: the database, once all stacks run what it needs."""
     verbs.act("migrate", **typed(locals()))
 
 
@@ -107,13 +107,13 @@ def migrate(c, name=None, list=False, env=None, json=False, reason=None, wait=Fa
             "floor": RUN["floor"], **VERSIONS, **ENV})
 def plan(c, stack=None, hosts=None, first=None, version=None, component=None, older=False, floor=None, exit_code=False,
          env=None, json=False):
-    """Show what deploy or rollout would do from the state observed now; changes nothing."""
+    """What deploy or rollout would do now; changes nothing."""
     verbs.plan(**typed(locals()))
 
 
 @verb(help=ENV)
 def check(c, env=None, json=False):
-    """Preflight of everything a deployment needs; changes nothing."""
+    """Preflight of what a deployment needs; changes nothing."""
     verbs.check(**typed(locals()))
 
 
@@ -126,7 +126,7 @@ def status(c, env=None, json=False):
 @verb(help={"stack": "the stack to take out of LIVE again", **RUN})
 def back(c, stack=None, env=None, json=False, reason=None, wait=False, no_input=False, floor=None, exclude=None,
          override_hours=None):
-    """Flip only, in seconds: take a stack out of LIVE again once another is proved to serve."""
+    """Flip only, in seconds: take a stack out of LIVE again."""
     verbs.act("back", **typed(locals()))
 
 
@@ -191,13 +191,13 @@ def publish(c, component=None, version=None, iteration=None, description=None, e
 
 @verb(help={"component": "which", "keep": "how many of the newest stay in any case (default 5)", **ENV})
 def prune(c, component=None, keep=None, env=None, json=False):
-    """Take versions out of the repository that records and hosts prove unused."""
+    """Take versions out of the repository that nothing needs."""
     verbs_beside.prune(**typed(locals()))
 
 
 @verb(name="check", help=ENV)
 def inventory_check(c, env=None, json=False):
-    """Say what is wrong with an inventory, all of it, or that it is right."""
+    """Say all that is wrong with an inventory, if anything is."""
     verbs_beside.inventory_check(**typed(locals()))
 
 
@@ -226,7 +226,7 @@ def down(c, env=None, json=False):
 
 @verb(name="status", help=ENV)
 def lab_status(c, env=None, json=False):
-    """Show hosts, balancers, repository and database of the lab."""
+    """Show the lab's hosts, balancers, repository and database."""
     verbs_beside.lab("status", **typed(locals()))
 
 

@@ -20,6 +20,13 @@ def tasks():
     return found
 
 
+def test_a_list_of_commands_has_one_line_for_each_where_a_terminal_has_80_columns():
+    source = ast.parse((ROOT / "tasks.py").read_text("utf-8"))
+    rows = [(node.name, ast.get_docstring(node).splitlines()[0]) for node in source.body
+            if isinstance(node, ast.FunctionDef) and node.name in {**LATER, **dict.fromkeys(tasks())}]
+    assert len(rows) == len(tasks()) and [row for row in rows if len(row[1]) > 57] == []
+
+
 def test_every_command_is_described():
     assert [name for name in tasks() if f"`{name}`" not in PAGE and f"`{name} " not in PAGE] == []
 
