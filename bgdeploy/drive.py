@@ -243,6 +243,9 @@ def over(goal, policy, memory, waiting, step, seen):
     fields = {"wait": waiting.step.kind, "stack": waiting.step.stack, "hosts": list(waiting.hosts),
               "seconds": round(max(0.0, seen.at - waiting.since), 3), "outcome": "stopped" if isinstance(step, Stop) else "over",
               "passed": passed(goal, waiting.step, step)}
+    if waiting.step.kind == "chef":         # a silent host ends the wait too, and Chef goes on there
+        fields["going"] = [h.name for h in map(seen.host, waiting.hosts)
+                           if not h.reachable or h.job is not None and h.job.state in ("running", "reboot")]
     if waiting.step.kind == "host":
         fields["silent"] = [name for name in waiting.hosts if not known(seen.host(name))]
     if waiting.step.kind == "drain":

@@ -40,6 +40,7 @@ def patient(q, step):
             now = q.seen.migration["state"] if host is None else ", ".join(
                 f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
             where = f" on {name}" if name else ""
-            return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: now {now}", "invoke status",
-                        (name,) if name else ())
+            said = "".join(q.memory.said.get((step.step, name), "").splitlines()[:1])[:500]
+            return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: "
+                        + (f"{said}; " if said else "") + f"now {now}", "invoke status", (name,) if name else ())
     return step

@@ -92,6 +92,8 @@ def tried(m, e):
 
 def result(m, e):
     host, outcome = e.get("host"), e.get("outcome")
+    m = replace(m, said={**without(m.said, [(e.get("step"), host)]),
+                         **({} if outcome == "ok" else {(e.get("step"), host): str(e.get("detail") or outcome)})})
     if e.get("step") == "sanity" and e.get("started"):
         key = (host, e.get("release"), e["started"])
         if outcome == "ok":

@@ -270,7 +270,7 @@ class Memory:
     :param approved: gates that a person approved: {(gate, stack)}.
     :param excluded: {host: reason}.
     :param waits: {(kind, stack): since}: running since the last act on the stack, so that waits cannot feed each other.
-    :param tries: {(step, host, release id, started): count}.
+    :param tries: {(step, host, release id, started): count}. :param said: {(step, host): why its last try did not end ok}.
     :param converges: {host: how often this run started Chef there}. :param spent: {host: how many of them were forgiven}.
     :param drains: {host: drained | timed-out N left | unmeasured}, until the host leaves LIVE again.
     :param undrained: {host: how a drain of it ended} where that was not "drained", for the whole run: a person must read it.
@@ -293,6 +293,7 @@ class Memory:
     excluded: dict = field(default_factory=dict)
     waits: dict = field(default_factory=dict)
     tries: dict = field(default_factory=dict)
+    said: dict = field(default_factory=dict)
     converges: dict = field(default_factory=dict)
     spent: dict = field(default_factory=dict)
     drains: dict = field(default_factory=dict)

@@ -160,8 +160,8 @@ def _waiting(e):
 def _waited(e):
     what, outcome = text(e.get("wait")), text(e.get("outcome")) or "over"
     word = OVER.get(what, outcome) if outcome == "over" else f"{WAITS.get(what, 'waits')} no longer: {outcome}"
-    if what == "chef" and outcome == "over" and e.get("passed") is False:
-        word = f"{WAITS[what]} no longer,"       # perhaps the host is silent now, and Chef goes on
+    if what == "chef" and names(e.get("going")):
+        word = f"{WAITS[what]} no longer: it may go on on {' '.join(names(e['going']))},"
     if what == "host" and names(e.get("silent")):
         word = f"{WAITS[what]} no longer: none came from {' '.join(names(e['silent']))}"
     word = outcome if what == "drain" and outcome != "stopped" else word

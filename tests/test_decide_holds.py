@@ -118,6 +118,16 @@ class TestPatience:
         step = asked(deploy(), steady(), memory)
         assert isinstance(step, Stop) and "standby on green-1 was tried 3 times" in step.why and "api live 1" in step.why
 
+    def test_what_the_last_try_said_is_told_unless_a_later_one_ended_well(self):
+        """bgdeploy-host refuses to start Chef, say: nothing on the host shows why."""
+        def answer(outcome, detail):
+            return {"kind": "result", "step": "standby", "host": "green-1", "outcome": outcome, "detail": detail}
+        refused = answer("failed", "green-1: 401\nand more")
+        why = asked(deploy(), steady(), remembers(*[TAKEN, refused] * 3)).why
+        assert "was tried 3 times and it is still due: green-1: 401; now api live 1" in why
+        why = asked(deploy(), steady(), remembers(*[TAKEN, refused] * 2, TAKEN, answer("ok", ""))).why
+        assert "still due: now api live 1" in why
+
     def test_an_act_dropped_at_the_second_look_counts_as_a_try(self):
         assert isinstance(asked(deploy(), steady(), remembers(*[{**TAKEN, "kind": "dropped"}] * 3)), Stop)
 

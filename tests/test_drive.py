@@ -259,6 +259,17 @@ class TestWaits:
         end, book, _ = run(deploy(), *worlds, events=[TAKEN, did("converge", "green-1", OUT)], policy=ENDLESS)
         assert "for more than" not in end.why and any(e["wait"] == "host" for e in book.events if e["kind"] == "waiting")
 
+    def test_the_end_of_a_wait_for_chef_tells_where_chef_was_not_seen_to_end(self):
+        """Chef has ended also where what follows is another wait."""
+        at_work = steady(host("green-1", "standby", job=job(state="running")), OUT.host("green-2"))
+        ended = steady(mixed("green-1", part("api", "standby"), part("web", None), job=job()), OUT.host("green-2"))
+        lost = steady(dark("green-1"), OUT.host("green-2"))
+        for after, going in ((ended, []), (lost, ["green-1"])):
+            drained = {"kind": "waited", "wait": "drain", "outcomes": {"green-1": "drained", "green-2": "drained"}}
+            events = [TAKEN, drained, did("converge", "green-1", OUT)]
+            _, book, _ = run(deploy(), *[at_work] * 3, *[after] * 3, READY, events=events, policy=ENDLESS)
+            assert next(e for e in book.events if e["kind"] == "waited" and e["wait"] == "chef")["going"] == going
+
     def test_silence_is_never_longer_than_a_minute(self):
         _, book, script = run(deploy(), steady(host("green-1", "standby", job=foreign()), OUT.host("green-2")), events=[TAKEN])
         waiting = [e for e in book.events if e["kind"] in ("waiting", "waited")]
