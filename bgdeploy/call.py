@@ -119,14 +119,20 @@ def version(typed, option="--version"):
     return _version(_text(typed, option, "a version such as 2.0.0"), option)
 
 
-def excluded(typed, why, site):
+def excluded(typed, why, site, stack_name=None, of=()):
     """--exclude HOST --reason R: pairs (host, reason) in the inventory's order; () where it was left out.
 
     :param typed: text, or the list of a repeatable option (empty: left out). :param why: what --reason was given.
+    :param stack_name: the stack that they must belong to, or None. :param of: what --hosts was given.
+    :raises BadInput: also where nothing is left of a stack: that too is an empty selection.
     """
     if typed is None or typed == []:
         return ()
-    chosen = hosts(",".join(typed) if isinstance(typed, (list, tuple)) else typed, site, option="--exclude")
+    chosen = hosts(",".join(typed) if isinstance(typed, (list, tuple)) else typed, site, stack_name, "--exclude")
+    for one in site.stacks:
+        left = [h.name for h in one.hosts if h.name not in chosen and (not of or h.name in of)]
+        if stack_name in (None, one.name) and not left:
+            raise BadInput(f"--exclude: no host of {one.name} is left; leave one in")
     if why is None:
         raise BadInput("--exclude needs --reason; type --reason and why " + " and ".join(chosen) + " must stay out")
     text = reason(why)

@@ -111,9 +111,9 @@ def act(console, task, stack=None, hosts=None, version=None, component=None, old
         task, stack=wanted_stack(site, task, stack), hosts=call.hosts(hosts, site, stack),
         only=call.components(component, site), first=call.maybe_stack(first, site), older=older,
         versions=wanted_versions(site, task, version, component))
-    why = call.reason(reason)
+    why, of = call.reason(reason), None if task == "back" else asked.stack
     options = {"task": task, "reason": why, "wait": WAIT if wait else 0.0, "floor": call.whole(floor, "--floor"),
-               "exclude": dict(call.excluded(exclude, reason, site)) or None,
+               "exclude": dict(call.excluded(exclude, reason, site, of, asked.hosts)) or None,
                "override_hours": call.reason(override_hours, "--override-hours"), "untested": call.reason(untested, "--untested")}
     wanted = None if name is None else call.choice(name, tuple(m.name for m in migrations.discover(site.migrations)), "--name")
     asking = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty() and not no_input and not json
