@@ -88,12 +88,17 @@ class Balancers:
         networks, problem = [], None
         for number, line in enumerate(lines, 1):
             words = line.partition("#")[0].split()
-            try:
-                networks.append((ipaddress.ip_network(words[0], strict=False), words[1].lower() if len(words) > 1 else ""))
-            except IndexError:
+            if not words:
                 continue
+            wrong, word = "", " ".join(words[1:]).lower()
+            try:
+                networks.append((ipaddress.ip_network(words[0], strict=False), word))
+                if word not in ("", "live", "standby"):         # believed, and guarded from nobody
+                    wrong = "%s is neither live nor standby" % _plain(word, 40)
             except ValueError:                  # an unreadable line names nobody
-                problem = problem or "%s, line %d: %s is no address" % (self._path or "balancers", number, _plain(words[0], 40))
+                wrong = "%s is no address" % _plain(words[0], 40)
+            if wrong:
+                problem = problem or "%s, line %d: %s" % (self._path or "balancers", number, wrong)
         self._networks, self._verdicts, self.problem = networks, {}, problem
 
 

@@ -139,15 +139,18 @@ class TestWsgi:
         usual = {"component": "shop", "version": "1", "state_dir": str(tmp_path), "balancers": []}
         assert Heartbeat(**dict(usual, **{name: right})).component == "shop"
 
-    def test_a_line_of_the_balancers_file_that_names_nobody_is_told_in_the_detail_view(self, tmp_path):
-        (tmp_path / "balancers").write_text("# LIVE\n10.77.0.3 live\nlive-2 live\n")
+    @pytest.mark.parametrize("line, wrong", [
+        ("live-2 live", "live-2 is no address"), ("10.77.0.4.1", "10.77.0.4.1 is no address"), ("10.77.0.9 LIVE", None),
+        ("10.77.0.9 live,", "live, is neither live nor standby"), ("10.77.0.9 live standby", "live standby is neither live nor")])
+    def test_a_line_of_the_balancers_file_that_cannot_be_meant_is_told_in_the_detail_view(self, tmp_path, line, wrong):
+        (tmp_path / "balancers").write_text("# LIVE\n10.77.0.3 live\n%s\n" % line)
         (tmp_path / "shop").mkdir(exist_ok=True)
         (tmp_path / "token").write_text("t\n")
         kit = Heartbeat("shop", "1-1", state_dir=str(tmp_path), balancers=str(tmp_path / "balancers"),
                         token_file=str(tmp_path / "token"))
         assert kit.balancers.known("10.77.0.3") and not kit.balancers.known("10.77.0.4")
-        detail = json.loads(self.call(kit.wsgi(None), "/heartbeat/detail")[1][0])
-        assert detail["problems"] == ["%s, line 3: live-2 is no address" % (tmp_path / "balancers")]
+        told = json.loads(self.call(kit.wsgi(None), "/heartbeat/detail")[1][0]).get("problems", [])
+        assert [text.startswith("%s, line 3: %s" % (tmp_path / "balancers", wrong)) for text in told] == [True] * bool(wrong)
 
     @pytest.mark.parametrize("token, folder, words", [
         (None, "shop", "token: No such file or directory: nobody may flip"),
