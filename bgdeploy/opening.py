@@ -102,17 +102,17 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
     said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
     typed = {k: options[k] for k in ("exclude", "floor", "override_hours", "untested") if options.get(k) is not None}
     if asked.task == "resume":
-        journal.write("resumed", **said)
+        journal.write("resumed", **said, options=typed)
         forgive(journal, seen)
     elif joined:
         journal.write("joined", **said, goal=goal.to_json(), options=typed)
-        if options.get("exclude"):
-            journal.write("excluded", hosts=options["exclude"])
     else:
         first = next((w.release for w in goal.wants if w.release), None)
         journal.write("began", run=os.path.basename(journal.folder), env=session.site.name, **said, goal=goal.to_json(),
                       options=typed, versions=dict(first.versions) if first else {}, policy=asdict(policy),
                       seen=seen.to_json())
+    if joined and options.get("exclude"):
+        journal.write("excluded", hosts=options["exclude"])
     names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
     if goal.only == "live" or joined and (goal.only == "standby" or goal.kind == "back"):   # typed again: tried again
         journal.write("forgave", hosts=names, why="typed by hand")

@@ -136,3 +136,13 @@ def test_resume_forgives_what_failed_and_each_stack_by_its_own_release(tmp_path)
         journal.events.append(event)
     opening.forgive(journal, steady(host("green-1", "standby")))
     assert set(journal.events[-1]["hosts"]) == {"green-1", "green-2", "migrate"}
+
+
+@pytest.mark.parametrize("task, goal", [("resume", deploy()), ("converge", by_hand("converge"))])
+def test_whom_a_person_excludes_from_a_run_that_goes_on_is_left_out_of_it(session, task, goal):
+    events = run(TAKEN, ended("failed", OUT))
+    session.by, session.site = lambda: {"user": "ann"}, SimpleNamespace(name="shop", policy=None)
+    journal = session.journal("r1", events)
+    opening.begin(session, journal, Asked(task, "green"), goal, OUT, {"exclude": {"green-2": "its disk"}}, ("r1", events), None)
+    assert fold(kept(session, "r1")).excluded == {"green-2": "its disk"}
+    assert "green-2" in [host for e in kept(session, "r1") if e["kind"] == "excluded" for host in e["hosts"]]
