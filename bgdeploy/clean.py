@@ -35,9 +35,9 @@ _NAME = (r"[\w.\-]{0,60}?(?:passwor[dt]|kennwort|passwd|passphrase|passcode|requ
 _REFERENCE = re.compile(r"(?i)[_.\-]?(?:file|env|path|dir|directory|expiry|expires|length|size|age|ttl|type|policy|"
                         r"header|host|url|uri|less|s?_?name)$")
 _PUBLIC = re.compile(r"(?i)(?:public|gpg|host|primary|foreign|cache|partition|sort|pub|json|shard|group|duplicate)[_.\-]?key$")
-_PROSE = frozenset("a an and as at by for from give has if in is it may missing must needs no not of on or put read refused "
-                   "see set so than that the then there this to type unknown use was were what which with write wrong "
-                   "expected empty none null nil true false".split())
+_PROSE = frozenset("a an and as at belongs by cannot could denied did does empty expected false for from give has if in is "
+                   "it may missing must needs nil no none not null of on or permission put read refused see set so than that "
+                   "the then there this to true type unknown use was were what which with write wrong".split())
 
 _QUOTED = r'\\"(?:[^"\\\n]|\\[^"]){0,4000}(?:\\")?|"(?:[^"\\\n]|\\.){0,4000}"?|' + r"'(?:[^'\\\n]|\\.){0,4000}'?"
 _PAIR = re.compile(rf"(?i)(?<![\w.\-])(?P<name>{_NAME}"

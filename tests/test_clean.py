@@ -156,6 +156,8 @@ def test_a_secret_beside_a_telling_name_is_masked(text, shown):
     "login shell prints by itself",
     "pass: web on green-2 and api on green-1",
     "secrets:\n    create new directory",
+    "/etc/passwd: cannot be written: File exists",
+    "/run/secrets/db-password: Permission denied; it belongs to root",
     "token_file:\n  - .lab/lab/token",
     "abcdefgh\n-----END CERTIFICATE-----",
     "invalid password for 'bob'",
