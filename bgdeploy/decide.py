@@ -8,8 +8,9 @@ yet as wanted, and returns a step or None: nothing to do here.
 from bgdeploy import versions
 from bgdeploy.holds import gated, patient, timely
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait, Want
-from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, in_standby_pool, is_out, known, let_go, loose, may_serve,
-                            running, sane, serves, short, shortfall, state, tested, too_full, unsound, untouched, wave_size)
+from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
+                            may_serve, running, sane, serves, short, shortfall, state, tested, too_full, unsound, untouched,
+                            wave_size)
 from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
 from bgdeploy.waits import patience, pool, trouble
 
@@ -80,7 +81,7 @@ def rescue(q):
 # ---- one stack, wave by wave
 
 def stack(q, want, earlier, refused=None):
-    """:param refused: a Stop for somebody earlier who may not leave LIVE; then only what is out already is finished here."""
+    """:param refused: a Stop for somebody earlier who may not leave LIVE; then only what is out, or half out, is finished."""
     hosts = hosts_of(q, want)
     if not hosts:
         return Stop(f"no host of {want.stack} is left in this run", "invoke status")
@@ -91,7 +92,7 @@ def stack(q, want, earlier, refused=None):
         return trouble(q, want, bad)
     size = wave_size(q.policy, len(hosts)) if want.release else len(hosts)
     for first in range(0, len(hosts), size):
-        wave = [h for h in hosts[first:first + size] if h.name not in bad and (is_out(h) or not refused)]
+        wave = [h for h in hosts[first:first + size] if h.name not in bad and (not refused or partly_out(h))]
         step = unknown(q, want, wave) or somebody(q, want, wave)
         for name, rung in RUNGS:
             step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
@@ -222,7 +223,9 @@ def converge(q, want, wave, earlier):
         since, doing = q.memory.waits.get(("chef", want.stack), q.now), "; ".join(f"{h.name}: {chef_doing(h)}" for h in slow)
         if q.now < since + q.policy.limits.chef:
             return Wait("chef", want.stack, ids(slow), since, since + q.policy.limits.chef, doing)
-        return Stop(f"Chef has not ended within {q.policy.limits.chef:g} s: {doing}", "invoke resume", ids(slow))
+        absent = [h for h in slow if h.job.state == "reboot"]
+        cure = f"; reboot {names(absent)} by hand" if absent else ""
+        return Stop(f"Chef has not ended within {q.policy.limits.chef:g} s: {doing}{cure}", "invoke resume", ids(slow))
     return None
 
 
@@ -331,6 +334,11 @@ def warnings(q):
 def hosts_of(q, want):
     return tuple(h for h in q.seen.stack(want.stack)
                  if (not want.hosts or h.name in want.hosts) and h.name not in q.memory.excluded)
+
+
+def partly_out(h):
+    """Of something on it the host is out of LIVE already. What else it has still leaves by the interlock only."""
+    return any(idle(c) for c in h.components)
 
 
 def mute(h):

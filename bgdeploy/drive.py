@@ -153,6 +153,8 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
         if refusal:
             return Stop(f"hook {name} refused: {refusal}", "invoke resume" if memory.acted else "invoke status", step.hosts)
     again = ports.look()
+    if step.rescue:     # both looks must name the same stack: one that came meanwhile is the next look's
+        goal = replace(goal, wants=tuple(sorted(goal.wants, key=lambda want: want.stack != step.stack)))
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
     both = agreed(step, second)
     if both is None:

@@ -251,6 +251,8 @@ def unfinished(world, goal, policy, book):
     world.nemesis, world.silent, world.untestable = {}, set(), set()
     for m in world.machines:
         m.reachable, m.away = True, 0
+        if m.job and m.job["state"] == "reboot":        # a person reboots it
+            m.job["state"] = "again"
         for i in m.instances:
             world.heal(m, i)
             if m.name not in memory.taken and m.name not in memory.jobs:

@@ -103,6 +103,18 @@ class TestStandby:
         memory = remembers(did("standby", "blue-1 blue-2", steady()), **{"quiet": {"blue-1": NOW - 2, "blue-2": NOW - 2}})
         assert done_to("converge", "blue-1")(asked(rollout(), blue_out, memory))
 
+    def test_what_is_half_out_leaves_whole_while_somebody_earlier_may_not_leave(self):
+        """Else each waited for the other: answers to half of a stack's flips were lost, and a foreign Chef run ended on blue-2."""
+        half = [mixed(name, part("api"), part("web", "standby")) for name in ("green-1", "green-2")]
+        done = [host(name, "live", "2", job=by, started="s2") for name, by in (("blue-1", job()), ("blue-2", foreign("ok")))]
+        world = steady(*half, *done)
+        memory = remembers(did("converge", "blue-1 blue-2", steady()), passed("blue-1 blue-2", world), TAKEN)
+        assert done_to("standby", "green-1", "green-2")(asked(rollout("blue", "green"), world, memory))
+        whole = asked(rollout("blue", "green"), steady(*done), memory)
+        assert done_to("standby", "blue-2")(whole), "with green whole nothing keeps blue-2 in"
+        lacking = asked(rollout("blue", "green"), steady(*half, done[1], host("blue-1", "down")), memory)
+        assert not isinstance(lacking, Do), "what half of it has leaves by the interlock only"
+
     def test_the_interlock_counts_each_component(self):
         step = asked(deploy(), steady(mixed("blue-1", part("api"), part("web", "standby"))))
         assert isinstance(step,

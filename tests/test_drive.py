@@ -348,6 +348,15 @@ class TestHooks:
         assert script.done[0][0] == "live" and "before-live" not in script.hooks
 
 
+def test_what_came_up_live_untested_is_taken_out_though_another_stack_has_one_at_the_second_look():
+    """It is the other one's turn at the next look. Else the two put each other off, and both went on serving."""
+    up = {name: host(name, "live", "2", job=job(), started="s2") for name in ("green-1", "blue-1")}
+    one, two = steady(up["blue-1"], *OUT.stack("green")), steady(up["blue-1"], up["green-1"])
+    events = [TAKEN, did("converge", "green-1", OUT), did("converge", "blue-1", OUT)]
+    _, _, script = run(rollout(), one, two, two, two, steady(up["green-1"]), events=events)
+    assert [(step, hosts) for step, hosts, _ in script.done][0] == ("standby", ("blue-1",))
+
+
 def test_what_serves_after_this_run_put_it_live_is_remembered_once():
     _, book, _ = run(deploy(), READY, READY, SERVED, SERVED, events=TESTED)
     assert book.kinds().count("seen_live") == 1
