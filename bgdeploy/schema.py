@@ -87,6 +87,7 @@ _HEADERS = {"type": "object", "description": "a mapping of header names to text"
 _ADDRESS = _text("a host name or an IP address", r"^[A-Za-z0-9_:\[][^\s,/@]*$")
 _HOST_NAME = _text("a host name", r"^[A-Za-z0-9_.-]+(:[0-9]+)?$")
 _USER = _text("a user's name", r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?$")
+_JUMP = r"([A-Za-z0-9_][^\s,:]*@)?[A-Za-z0-9_\[][^\s,@]*"
 _SCHEME = _choice("http", "https", default="http")
 _URL = _text("an http:// or https:// address without a password", r"^https?://[^\s/@][^\s@]*$")
 _MONGODB = r"mongodb(\+srv)?://[!-~]+"
@@ -147,7 +148,7 @@ def _ssh():
     return _object({
         "user": _USER, "port": _port(s.port), "identity": _path(), "known_hosts": _path(), "config": _path(),
         "jump": _text("jump hosts as [user@]host[:port], with commas between them",
-                      r"^[A-Za-z0-9_\[][^\s,]*(,[A-Za-z0-9_\[][^\s,]*)*$"),
+                      rf"^{_JUMP}(,{_JUMP})*$"),
         "sudo": _choice("nopasswd", "password", "none", default=s.sudo), **_secret("sudo_password"),
         "helper": _text("an absolute path", r"^/[!-~]+$", s.helper),
         "connect": _seconds(s.connect, low=1, high=600),

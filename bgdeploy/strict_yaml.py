@@ -145,7 +145,8 @@ class _Builder:
             if isinstance(event, yaml.DocumentStartEvent):
                 self._document(event, line)
             elif isinstance(event, yaml.AliasEvent):
-                _refuse(self.file, line, f"*{event.anchor} is an alias", "aliases are not supported: write the value out")
+                _refuse(self.file, line, "a word that begins with * is an alias",
+                        "aliases are not supported: write the value out, or quote it")
             elif isinstance(event, yaml.ScalarEvent):
                 self._plain_node_only(event, line)
                 self._add(self._scalar(event, line))
@@ -165,11 +166,13 @@ class _Builder:
         if event.version or event.tags:
             _refuse(self.file, line, "a % directive", "take it out")
 
-    def _plain_node_only(self, event, line):
+    def _plain_node_only(self, event, line):        # the word is not shown: it may be a password
         if event.anchor:
-            _refuse(self.file, line, f"&{event.anchor} is an anchor", "anchors are not supported: write the value out")
+            _refuse(self.file, line, "a word that begins with & is an anchor",
+                    "anchors are not supported: write the value out, or quote it")
         if event.tag:
-            _refuse(self.file, line, f"{event.tag!r} is a tag", "tags are not supported: take it out, or quote the value")
+            _refuse(self.file, line, "a word that begins with ! is a tag",
+                    "tags are not supported: take it out, or quote the value")
 
     def _scalar(self, event, line):
         if "\n" in event.value:

@@ -16,6 +16,7 @@ from bgdeploy.strict_yaml import Mapping, Scalar, Sequence
 MANY = 50       # more unknown keys of one mapping are not looked at: this is no inventory
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,14})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
+_LOGIN = re.compile(r"((?:^|[\s,])[^\s:/@]+):(?!//)[^\s@]+@")     # user:password@host without a scheme, which mask does not know
 _READS_AS = {"int": "a whole number", "float": "a number", "timestamp": "a date", "bool": "true or false"}
 _KIND = {dict: "a mapping", list: "a list", bool: "true or false", type(None): "nothing"}
 
@@ -72,7 +73,7 @@ def show(path):
 
 
 def _short(value):
-    text = mask(str(value))
+    text = _LOGIN.sub(r"\1:***@", mask(str(value)))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -94,7 +94,7 @@ def test_an_alias_bomb_is_refused_at_its_first_anchor(read):
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
     for before, name in zip("abcdefghijklmnop", "bcdefghijklmnopq"):
         bomb += f"{name}: &{name} [{', '.join(['*' + before] * 9)}]\n"
-    with pytest.raises(BadInput, match=r"x.yml:1: &a is an anchor"):
+    with pytest.raises(BadInput, match=r"x.yml:1: a word that begins with & is an anchor"):
         read(bomb)
 
 
