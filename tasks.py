@@ -4,12 +4,26 @@ Nothing is positional and nothing is required by Invoke: what is missing is name
 """
 
 import os
+import signal
 import sys
 
 from invoke import Collection, task
 
 BASE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BASE)
+
+
+
+def early(*_):
+    """A signal while all of bgdeploy is being loaded, which takes up to a second."""
+    try:
+        os.write(2, b"interrupted before anything was begun\n")
+    finally:
+        os._exit(5)
+
+
+for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(_number, early)
 
 from bgdeploy import verbs, verbs_beside  # noqa: E402  (the project is importable from wherever invoke was typed)
 

@@ -99,10 +99,13 @@ def refuse(site, session, names):
             return converging(site, site.host(name), chef.look(session.shell, site, site.host(name)))
         except NoAnswer:
             return []
-    with ThreadPoolExecutor(16) as pool:
+    pool = ThreadPoolExecutor(16)
+    try:
         for row in [row for rows in pool.map(asked, names) for row in rows]:
             if row.outcome == FAIL:
                 raise Refused(f"{row.what}: {row.detail}", row.cure or None)
+    finally:
+        pool.shutdown(wait=False)       # an abort does not wait for them
 
 
 def on_host(site, session, host, seen):

@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 from bgdeploy import check, goals, records, report, reservation
@@ -34,8 +35,11 @@ def pursue(session, asked, options):
     run, grip = new_id(), None
     try:
         grip = take_lock(session, asked, run, options)
-        with catching(session.interrupt):
-            return locked(session, asked, options, run, grip)
+        with ExitStack() as stack:
+            return locked(session, asked, options, run, grip, lambda: stack.enter_context(catching(session.interrupt)))
+    except KeyboardInterrupt:
+        session.interrupt.wanted = "SIGINT"
+        raise
     except NoAnswer as e:
         if session.begun:
             raise
@@ -78,7 +82,8 @@ def take_lock(session, asked, run, options):
         return None
 
 
-def locked(session, asked, options, run, grip):
+def locked(session, asked, options, run, grip, begins):
+    """:param begins: called before the run's first word: until then a signal ends the command at once."""
     site, console = session.site, session.console
     seen = session.look(LOOK if asked.task == "back" else None)
     runs = session.runs(surely=asked.task != "back")
@@ -104,6 +109,7 @@ def locked(session, asked, options, run, grip):
         check.refuse(site, session, [h.name for w in goal.wants for h in seen.stack(w.stack)
                                      if (not w.hosts or h.name in w.hosts) and h.name not in (options.get("exclude") or {})])
     run = joined[0] if joined else run
+    begins()
     journal = session.journal(run, events_of(joined), [console.event])
     journal.tellers.append(superseding(session, asked, open_ones))
     session.begun = True

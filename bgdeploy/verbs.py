@@ -13,6 +13,7 @@ from invoke import Exit
 from bgdeploy import (asking as questions, call, clean, goals, inventory, plan as planning, records, release, reservation)
 from bgdeploy.console import Console
 from bgdeploy.errors import BadInput, NoAnswer, Refused, Trouble, Unwritable
+from bgdeploy.interruption import AtOnce, catching
 from bgdeploy.journal import read
 from bgdeploy.model import Ask, Do, Done, Stop
 from bgdeploy.opening import goal_in
@@ -36,12 +37,13 @@ def verb(function):
     """
     def run(*words, **options):
         console = Console(json=bool(options.get("json")))
-        code, after, astray = 1, None, options.pop("astray", None)
+        code, after, cut, astray = 1, None, False, options.pop("astray", None)
         try:
             if astray:
                 raise BadInput(ASTRAY[astray])
-            for number in (signal.SIGTERM, signal.SIGHUP):      # until a run takes over: as by Ctrl-C
-                signal.signal(number, signal.default_int_handler)
+            ending = AtOnce()
+            for number in catching.SIGNALS:         # until a run takes over
+                signal.signal(number, ending)
             code = function(console, *words, **options) or 0
         except Trouble as trouble:
             console.trouble(trouble)
@@ -49,7 +51,7 @@ def verb(function):
             code, after = 3 if isinstance(trouble, (NoAnswer, Unwritable)) else trouble.exit_code, trouble.next_command
         except KeyboardInterrupt as interruption:
             console.line(str(interruption) or "interrupted before anything was begun")
-            code = 5
+            code, cut = 5, True
         except BrokenPipeError:
             code = 0
         except Exit:
@@ -60,6 +62,9 @@ def verb(function):
         if not code and console.unwritten:      # nobody may take half a document for a whole one
             console.trouble(Trouble(f"the output could not be written: {console.unwritten}"))
             code = 5
+        if cut:
+            console.flush()
+            os._exit(5)         # threads that wait for a host that is silent must not use up what an abort leaves
         if code:
             raise Exit(code=code)
     return run

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -34,7 +35,7 @@ def project(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(verbs, "BASE", str(tmp_path))
     monkeypatch.setattr(verbs_beside, "BASE", str(tmp_path))
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     yield tmp_path
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -269,3 +270,31 @@ def test_a_freeze_that_cannot_be_read_is_a_freeze_until_a_person_ends_it(project
     code, _, err = typed(verbs.act, "deploy", stack="green", env=SITE)
     assert code == 3 and "froze this site" in err
     assert typed(verbs.unhold, env=SITE)[0] == 0 and not file.exists()
+
+
+SILENT = """
+components: {{web: {{port: 9, sanity: [{{path: /}}]}}}}
+stacks:
+  green: {{hosts: {{green-1: {{address: "127.0.0.1:{port}"}}}}}}
+  blue: {{hosts: {{blue-1: {{address: "127.0.0.2:{port}"}}}}}}
+balancers: {{live: {{nodes: {{lb-1: {{address: 127.0.0.3}}}}}}, standby: {{nodes: {{lb-2: {{address: 127.0.0.4}}}}}}}}
+repository: {{url: "http://127.0.0.1:{port}"}}
+"""
+
+
+def test_an_abort_before_a_run_begins_ends_it_at_once_and_frees_the_lock_though_everybody_is_silent(project):
+    """Jenkins sends SIGTERM twice within 10 ms: the second one must not cut the end short."""
+    with socket.create_server(("0.0.0.0", 0), backlog=50) as silent:
+        (project / "inventories" / "silent.yml").write_text(SILENT.format(port=silent.getsockname()[1]), encoding="utf-8")
+        program = f"from bgdeploy import verbs; verbs.BASE = {str(project)!r}; verbs.act('deploy', stack='green', env='silent')"
+        driver = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        lease = project / ".bgdeploy" / "store" / "silent" / "lease.json"
+        for _ in range(600):
+            if lease.exists():
+                break
+            time.sleep(0.05)
+        for _ in range(2):
+            driver.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        assert driver.communicate(timeout=60)[0] == b"interrupted before anything was begun\n" and driver.returncode == 5
+        assert not lease.exists() and not (project / ".bgdeploy" / "runs").exists()
