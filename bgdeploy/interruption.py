@@ -21,8 +21,8 @@ def interruptible(results, do, interrupt):
         try:
             for result in results:
                 came.put(result)
-        except Exception as e:      # a bug in a port must not leave the loop waiting for ever
-            came.put(e)
+        except BaseException as e:      # a bug in a port, or a sys.exit, must not leave the loop waiting for ever
+            came.put(e if isinstance(e, Exception) else RuntimeError(f"{do.step} ended by {type(e).__name__}"))
         came.put(None)
     threading.Thread(target=work, name=f"act {do.step}", daemon=True).start()
     patience = None

@@ -7,7 +7,7 @@
 """
 
 from bgdeploy.outside.migration_writes import Halted, Progress, Watched
-from bgdeploy.outside.migrations import load
+from bgdeploy.outside.migration_files import call, load
 
 
 def readable_throughout(path, database, documents, readers):
@@ -62,7 +62,7 @@ def _carry_out(migration, database, wrote, stop=lambda: False):
     """The whole `up`, in batches of one document."""
     progress = _OneByOne(lambda values: True, lambda: True, stop, repeatable=migration.repeatable, wrote=wrote)
     watched = Watched(database.client, database.name, progress)
-    migration.module.up(*(watched, progress)[:migration.module.up.__code__.co_argcount])
+    call(migration.module.up, watched, progress)
 
 
 class _OneByOne(Progress):

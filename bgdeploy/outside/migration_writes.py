@@ -4,6 +4,7 @@ Before each write: nobody asked to stop, and the claim on the migration is still
 find and update_one is counted, interrupted and fenced off as well as one that uses `progress.batches`.
 """
 
+import copy
 import time
 
 import bson
@@ -62,12 +63,15 @@ class Progress:
 
         :param collection: of the database that `up` got.
         :param query: which documents; best one that no longer matches a document once it is changed.
-        :param change: (document) -> update operators ({"$set": ...}), a whole new document, or None: leave it.
+        :param change: (document) -> update operators ({"$set": ...}), a whole new document (also the given one, changed), or
+            None: leave it.
         :param size: documents a batch. :param per_second: at most so many a second. :param pause: seconds after each batch.
         A document is only written if the fields that change are still as `change` saw them; else it is read again.
         A run that carries on (REPEATABLE) begins after the last batch that was noted.
         :returns: how many documents this call changed.
         """
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"batches of size={size!r}: it must be a whole number from 1 on")
         self._calls += 1
         key = f"{collection.name}#{self._calls}"
         step = self._steps.setdefault(key, {"key": key, "last": None, "documents": 0, "finished": False})
@@ -91,6 +95,8 @@ class Progress:
             changed += done
             step["last"], step["documents"] = found[-1]["_id"], step["documents"] + done
             self._again(self.note)
+            if step["last"] is None:        # the one document whose _id is null: nothing of its kind comes after it
+                break
             self._rest(pause, (began + changed / per_second) if per_second else 0.0)
         step["finished"] = True
         self.note()
@@ -139,7 +145,7 @@ class Progress:
 
     def _batch(self, collection, query, found, change):
         """Together where a second try does no harm; else one by one, each with its own answer."""
-        writes = [write for write in (_write(document, change(document)) for document in found) if write]
+        writes = [write for write in (_write(document, change) for document in found) if write]
         if self._repeatable and len(writes) > 1:
             try:
                 done = collection.bulk_write([kind(guard, after) for kind, guard, after in writes]).matched_count
@@ -152,7 +158,7 @@ class Progress:
     def _one(self, collection, query, identity, change):
         for _ in range(ROUNDS):
             document = collection.find_one(_with_id(query, identity))
-            write = _write(document, change(document)) if document else None
+            write = _write(document, change) if document else None
             if not write:
                 return 0                    # gone, changed already, or nothing to change any more
             kind, guard, after = write
@@ -180,6 +186,14 @@ class Progress:
         while time.monotonic() < end:
             self.may_write()
             time.sleep(min(0.2, max(0.0, end - time.monotonic())))
+
+
+class Reader:
+    """Stands where a Progress stands, for who may only read."""
+
+    def may_write(self):
+        """:raises Halted: always."""
+        raise Halted("it wants to write, and may only read")
 
 
 class Watched(Database):
@@ -258,10 +272,14 @@ def _with_id(query, identity):
     return {**query, "_id": identity} if "_id" not in query else {"$and": [query, {"_id": identity}]}
 
 
-def _write(document, after):
+def _write(document, change):
     """(UpdateOne or ReplaceOne, query that matches the document as long as what changes is as it was, the change); or None."""
+    after = change(copy.deepcopy(document))     # which it may alter and give back
     if after is None or after == document:
         return None
+    if not isinstance(after, dict) or not after:
+        raise TypeError(f"what is to become of document {document['_id']!r} is {str(after)[:80]}: change returns update "
+                        "operators, a whole document, or None to leave it as it is")
     if not next(iter(after), "").startswith("$"):
         return ReplaceOne, {field: value for field, value in document.items() if field == "_id" or _plain(value)}, after
     fields = {path.split(".")[0] for operator, part in after.items() for path in

@@ -12,84 +12,18 @@ A migration is a Python file with
 Whether it may run is the rules' question; here it is claimed, carried out once, recorded, and told honestly.
 """
 
-import importlib.util
-import inspect
-import os
-import re
-import sys
 import time
-import traceback
-from dataclasses import dataclass
 
 from pymongo import errors
 
-from bgdeploy import clean, versions
+from bgdeploy import clean
 from bgdeploy.errors import BadInput, NoAnswer
 from bgdeploy.model import Result
 from bgdeploy.outside import lease
+from bgdeploy.outside.migration_files import asked, call, discover, number, told_by
 from bgdeploy.outside.migration_marker import Done, Marker, do, readable, slip, told
-from bgdeploy.outside.migration_writes import Halted, Progress, TooLarge, Watched
+from bgdeploy.outside.migration_writes import Halted, Progress, Reader, TooLarge, Watched
 from bgdeploy.outside.mongo import Mongo
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
-
-
-@dataclass(frozen=True)
-class Migration:
-    """One file. :param needs: pairs (component, version). :param module: the loaded file, with up, check and count."""
-
-    name: str
-    file: str
-    needs: tuple
-    repeatable: bool
-    module: object
-
-
-def discover(folder):
-    """The migrations of a folder, in the order of their file names; () if there is no such folder.
-
-    :raises BadInput: a file that is not a migration; the sentence names file, line and cure. Loading runs the file's top level.
-    """
-    if not folder or not os.path.isdir(folder):
-        return ()
-    found = {}
-    for file in sorted(os.listdir(folder)):
-        if file.endswith(".py") and not file.startswith(("_", ".")):
-            migration = load(os.path.join(folder, file))
-            if migration.name in found:
-                raise BadInput(f"{migration.file}: NAME {migration.name!r} is that of {found[migration.name].file} too; "
-                               f"give it another one")
-            found[migration.name] = migration
-    return tuple(found.values())
-
-
-def load(path):
-    """The Migration of one file. :raises BadInput: see `discover`."""
-    label = re.sub(r"\W", "_", os.path.basename(path)[:-3])
-    spec = importlib.util.spec_from_file_location(f"bgdeploy_migration_{label}", path)
-    module = importlib.util.module_from_spec(spec)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    except Exception as trouble:            # whatever a site's file does wrong is that file's fault, not ours
-        raise BadInput(f"{path}{_line_in(path, trouble)}: cannot be loaded: {_words(trouble)}") from None
-    finally:
-        sys.dont_write_bytecode = before
-    name, needs, repeatable = (getattr(module, key, None) for key in ("NAME", "NEEDS", "REPEATABLE"))
-    if not isinstance(name, str) or not _NAME.match(name):
-        raise BadInput(f'{path}: NAME is missing or no name of letters, digits, ".", "_" and "-"; write NAME = "orders-customer"')
-    if not isinstance(needs, dict) or not needs or not all(isinstance(part, str) for pair in needs.items() for part in pair):
-        raise BadInput(f'{path}: NEEDS is missing or not a dict of texts; write NEEDS = {{"api": "2.0.0"}}')
-    for version in needs.values():
-        try:
-            versions.check(version)
-        except BadInput as trouble:
-            raise BadInput(f"{path}: NEEDS: {trouble.sentence}") from None
-    if repeatable not in (None, True, False):
-        raise BadInput(f"{path}: REPEATABLE is {repeatable!r}; write True or False")
-    for function, most in (("up", 2), ("check", 1), ("count", 1)):
-        _callable(path, module, function, most)
-    return Migration(name, path, tuple(sorted(needs.items())), bool(repeatable), module)
 
 
 class Migrations:
@@ -155,21 +89,19 @@ class Migrations:
         The time is reckoned from this migration's own earlier progress, else from the last one done in this database.
         """
         state = self.state(migration.name)
-        number = None
-        if state["state"] != "done" and hasattr(migration.module, "count"):
-            number = self._ask_module(migration, "count")
+        count = self._count(migration) if state["state"] != "done" and hasattr(migration.module, "count") else None
         rates = do(self._mongo, lambda markers: list(markers.find({"seconds": {"$gt": 0}, "documents": {"$gt": 0}})))
         rates.sort(key=lambda marker: (marker["_id"] != migration.name, -marker["renewed"].timestamp()))
         rate = rates[0]["documents"] / rates[0]["seconds"] if rates else None
-        seconds = number / rate if rate and number is not None else None
+        seconds = count / rate if rate and count is not None else None
         needs = ", ".join(f"{component} {version} or newer" for component, version in migration.needs)
         text = f"{migration.name} (needs {needs} everywhere): " + ("done" if state["state"] == "done" else
-               "how many documents is not known" if number is None else f"{number:,} documents")
-        text += f", about {lease.spoken(seconds)} at {rate:,.0f} a second" if seconds is not None and number else ""
+               "how many documents is not known" if count is None else f"{count:,} documents")
+        text += f", about {lease.spoken(seconds)} at {rate:,.0f} a second" if seconds is not None and count else ""
         if state["state"] in ("started", "failed"):
             text += f"; {state['detail']}"
         return {**state, "file": migration.file, "needs": dict(migration.needs), "repeatable": migration.repeatable,
-                "count": number, "seconds": seconds, "text": text}
+                "count": count, "seconds": seconds, "text": text}
 
     def run(self, migration, run, by, choice=None, say=None, stop=lambda: False, ttl=lease.TTL):
         """Claims the migration and carries it out; returns a Result whose host is "" and whose evidence holds the counts.
@@ -222,17 +154,16 @@ class Migrations:
         """None, or a sentence on what went wrong."""
         database = Watched(data.client, data.database_name, progress)
         try:
-            progress.expect(migration.module.count(database) if hasattr(migration.module, "count") else None)
-            up = migration.module.up
-            up(*(database, progress)[:len(inspect.signature(up).parameters)])
+            progress.expect(number(asked(migration, "count", database)))
+            call(migration.module.up, database, progress)
             progress.note()
-            said = migration.module.check(database) if hasattr(migration.module, "check") else None
+            said = asked(migration, "check", database)
         except (Halted, NoAnswer, errors.AutoReconnect):
             raise
         except TooLarge as large:
             return str(large)
-        except Exception as trouble:        # the site's own code; where it broke is in the sentence
-            return f"{os.path.basename(migration.file)}{_line_in(migration.file, trouble)}: {_words(trouble)}"
+        except BaseException as trouble:    # the site's own code, a sys.exit in it too; where it broke is in the sentence
+            return told_by(trouble, migration)
         return None if said is None or said is True else f"its check says: {clean.line(said or 'not right', 300)}"
 
     def _end(self, marker, claim, migration, progress, outcome, trouble, seconds=0.0):
@@ -251,14 +182,17 @@ class Migrations:
                 outcome, detail = "unknown", f"the claim was lost to somebody else before its end was recorded; {detail}"
         return Result("", outcome, f"{migration.name}: {detail}", round(seconds, 3), counts)
 
-    def _ask_module(self, migration, function):
+    def _count(self, migration):
+        """What the migration itself counts; it may write nothing."""
         data = self._data()
         try:
-            return getattr(migration.module, function)(data.database)
+            return number(asked(migration, "count", Watched(data.client, data.database_name, Reader())))
         except errors.PyMongoError as trouble:
             raise data.silent(trouble) from None
-        except Exception as trouble:        # the site's own code
-            raise BadInput(f"{migration.file}{_line_in(migration.file, trouble)}: {function}: {_words(trouble)}") from None
+        except KeyboardInterrupt:
+            raise
+        except BaseException as trouble:    # the site's own code
+            raise BadInput(told_by(trouble, migration, "count: ")) from None
         finally:
             data.close()
 
@@ -286,25 +220,3 @@ def _state(name, found, now):
     return {"name": name, "state": found["state"], "run": found.get("run"), "by": found.get("by"),
             "repeatable": bool(found.get("repeatable")), "alive": alive, "detail": detail,
             "documents": found.get("documents") or 0, "total": found.get("total"), "needs": dict(found.get("needs") or {})}
-
-
-def _callable(path, module, name, most):
-    function = getattr(module, name, None)
-    if function is None and name != "up":
-        return
-    signature = "database, progress" if name == "up" else "database"
-    if not callable(function) or not 1 <= len(inspect.signature(function).parameters) <= most:
-        raise BadInput(f"{path}: {name} is missing or takes other arguments; write def {name}({signature}):")
-
-
-def _words(trouble):
-    """An exception of a site's own code, with its kind, which often says more than its text."""
-    return f"{type(trouble).__name__}: {clean.line(trouble, 300)}"
-
-
-def _line_in(path, trouble):
-    """':12' where the exception came from in that file, or ''."""
-    if isinstance(trouble, SyntaxError) and trouble.filename == path:
-        return f":{trouble.lineno}"
-    lines = [frame.lineno for frame in traceback.extract_tb(trouble.__traceback__) if frame.filename == path]
-    return f":{lines[-1]}" if lines else ""

@@ -1,6 +1,8 @@
 """What is found of a migration whose driver died at an awkward moment, and markers and files that nobody can make sense of."""
 
+import re
 import signal
+from datetime import datetime
 
 import pytest
 
@@ -73,3 +75,60 @@ def test_what_it_needs_must_be_a_component_of_the_site(site):
         write(site, HEAD.replace('"api"', '"apii"') + "def up(database): pass\n")
     with pytest.raises(BadInput, match="no component 'apii'"):
         migrations.Migrations(site).named("m")
+
+
+@pytest.mark.parametrize("harm, said", [
+    ("import sys; sys.exit(0)", "SystemExit: 0"), ("raise SystemExit", "SystemExit: "),
+    ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    ("raise type('E', (BaseException,), {})('caf\\u00e9')", "E: caf\u00e9"),
+    ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})()", "E: its text cannot be shown"),
+    ("return (n for n in [1])", "returned a generator, which has not run")])
+def test_whatever_up_does_the_marker_and_the_sentence_say_that_it_failed(site, db, harm, said):
+    """sys.exit(0) in a migration must not look like success, nor end whoever carries it out."""
+    first = "database.orders.update_one({'_id': 1}, {'$inc': {'n': 1}})"
+    ours, migration = write(site, HEAD + f"def up(database):\n    {first}\n    {harm}\n")
+    orders(db, 2)
+    result = ours.run(migration, RUN, "ann")
+    assert result.outcome == "failed" and said in result.detail and "1 documents are done" in result.detail
+    assert ours.state("m")["state"] == "failed" and said.split(":")[0] in ours.state("m")["detail"]
+
+
+@pytest.mark.parametrize("change, numbers, said", [
+    ("lambda d: d.update(n=7) or d", [7, 7, 7], ""), ("lambda d: None", [0, 0, 0], ""),
+    ("lambda d: {}", [0, 0, 0], "to become of document .* is {}: change returns"),
+    ("lambda d: []", [0, 0, 0], r"is \[\]: change returns")])
+def test_a_document_that_is_altered_and_given_back_is_written_and_an_empty_one_never(site, db, change, numbers, said):
+    """An altered one equals itself, so it once counted as nothing to change; {} is no wish to lose everything in it."""
+    ours, migration = write(site, HEAD + f"def up(database, progress):\n    progress.batches(database.orders, {{}}, {change})\n")
+    orders(db, 3)
+    result = ours.run(migration, RUN, "ann")
+    assert [d["n"] for d in db.orders.find().sort("_id", 1)] == numbers
+    assert result.outcome == ("failed" if said else "ok") and re.search(said, result.detail)
+
+
+@pytest.mark.parametrize("identity", [None, False, b"x", {"a": 1}, 1.5, "", datetime(2026, 1, 1)])
+def test_an_odd_id_is_changed_once_and_the_batches_end(site, db, identity):
+    ours, migration = write(site, HEAD + "def up(database, progress):\n"
+                                         "    progress.batches(database.orders, {}, lambda d: {'$inc': {'n': 1}}, size=1)\n")
+    db.orders.insert_one({"_id": identity, "n": 0})
+    assert ours.run(migration, RUN, "ann").outcome == "ok" and db.orders.find_one()["n"] == 1
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "2.5", "True"])
+def test_batches_of_no_size_are_refused(site, db, size):
+    ours, migration = write(site, HEAD + "def up(database, progress):\n"
+                                         f"    progress.batches(database.orders, {{}}, lambda d: None, size={size})\n")
+    assert f"batches of size={size}: it must be" in ours.run(migration, RUN, "ann").detail
+
+
+def test_a_listing_changes_nothing_even_where_count_would(site, db):
+    text = "def up(database): pass\ndef count(database): database.orders.delete_many({}); return 1\n"
+    ours, migration = write(site, HEAD + text)
+    orders(db, 2)
+    with pytest.raises(BadInput, match="m.py:4: count: Halted: it wants to write, and may only read"):
+        ours.describe(migration)
+    assert db.orders.count_documents({}) == 2
+    ours, migration = write(site, HEAD + "def up(database): pass\ndef count(database): return 'many'\n")
+    with pytest.raises(BadInput, match="count returned 'many'"):
+        ours.describe(migration)
+    assert ours.run(migration, RUN, "ann").outcome == "failed"
