@@ -252,6 +252,14 @@ def state(component):
     return f"{word}: {component.note}" if component.note else word
 
 
+def crashed(host, memory):
+    """Something on it was live when this run began, and is down though this run's Chef has not been there. It may be live again
+    in a second: LIVE has not noticed yet, and systemd starts it anew with the word that it had."""
+    first = memory.first_seen and memory.first_seen.host(host.name)
+    lived = {c.name for c in first.components if c.heartbeat == LIVE} if first else set()
+    return not worked_on(host, memory) and any(c.heartbeat == DOWN and c.name in lived for c in host.components)
+
+
 def drained(host, memory, policy, now):
     """How the drain of a host ended: 'drained' | 'timed-out N left' | 'unmeasured', or None: it goes on.
 
@@ -261,10 +269,11 @@ def drained(host, memory, policy, now):
     ended = memory.drains.get(host.name)
     if ended and not (ended == "drained" and host.sessions):       # a balancer that forgot everything may have sent new ones
         return ended
-    if all(c.heartbeat == DOWN or c.sick for c in host.components):
+    long = policy.detection if crashed(host, memory) else QUIET
+    if all(c.heartbeat == DOWN or c.sick for c in host.components) and long == QUIET:
         return "drained"
     if host.sessions == 0:
-        return "drained" if now - memory.quiet.get(host.name, now) >= QUIET else None
+        return "drained" if now - memory.quiet.get(host.name, now) >= long else None
     since = memory.waits.get(("drain", host.stack), now)
     if host.sessions is None:
         return "unmeasured" if now >= since + policy.unmeasured else None

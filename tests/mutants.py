@@ -6,8 +6,8 @@ A mutant that survives is a hole: widen the generator of tests/simulate.py, or a
 from dataclasses import dataclass
 
 TRIALS, HANDS = "trials", "hands"       # judges: arbitrary trials of a run; of steps by hand. Else a test, as pytest names it
-DECIDE, HOLDS, DRIVE, MEMORY = ("tests/test_decide.py", "tests/test_decide_holds.py", "tests/test_drive.py",
-                                "tests/test_memory.py")
+DECIDE, HOLDS, MIGRATE, DRIVE, MEMORY = ("tests/test_decide.py", "tests/test_decide_holds.py", "tests/test_decide_migrate.py",
+                                         "tests/test_drive.py", "tests/test_memory.py")
 VOIDS = f"{MEMORY}::test_a_converge_voids_what_was_known_of_the_host"
 KEPT = "tests/test_plan.py::test_the_printed_plan_is_the_one_that_is_kept"
 
@@ -41,6 +41,10 @@ MUTANTS = (
            f"{DECIDE}::TestSanityAndLive"),
     Mutant("live-untested", "decide.py", "        if not may_serve(h, want.release, q.memory):", "        if False:",
            "no process of our converge goes live untested", f"{HOLDS}::TestStepsByHand"),
+    Mutant("half-out-waits", "decide.py", "and (not refused or partly_out(h))", "and (not refused or is_out(h))",
+           "what is half out is finished while another may not leave", f"{HOLDS}::TestWhoIsOutGoesFirst"),
+    Mutant("strays-put-off", "drive.py", "    if step.rescue:     #", "    if False:     #",
+           "no process of our converge stays live untested", DRIVE),
     Mutant("strays-stay", "decide.py", "stray(q) or preflight(q) or rescue(q), None", "preflight(q) or rescue(q), None",
            "no process of our converge stays live untested"),
     Mutant("no-wait-for-live-to-take-on", "decide.py",
@@ -66,11 +70,11 @@ MUTANTS = (
     Mutant("preflight-of-the-first-wave", "decide.py", "stray(q) or preflight(q) or rescue(q)", "stray(q) or rescue(q)",
            "nothing begins while a wanted host is unknown", f"{DECIDE}::TestUnknown"),
     Mutant("migrate-while-mixed", "decide.py", "if c and (c.release is None or versions.compare(c.release, least) < 0):",
-           "if c and c.release is None:", "no migration while mixed", f"{HOLDS}::TestMigrate"),
+           "if c and c.release is None:", "no migration while mixed", MIGRATE),
     Mutant("migrate-in-the-dark", "decide.py", "    if dark:\n", "    if False:\n", "unknown is never new enough",
-           f"{HOLDS}::TestMigrate"),
+           MIGRATE),
     Mutant("migrate-again-unasked", "decide.py", 'not marker.get("repeatable") and choice != "repeat":', "False:",
-           "a migration found begun is a person's question", f"{HOLDS}::TestMigrate"),
+           "a migration found begun is a person's question", MIGRATE),
     Mutant("by-hand-does-the-rest", "decide.py", "    if q.goal.only in (None, name) or not isinstance(step, Do):",
            "    if True:",
            "a step by hand never does another step", HANDS),
@@ -97,7 +101,8 @@ MUTANTS = (
            "every run can be finished: a half live host is tested whole", f"{DECIDE}::TestSanityAndLive"),
     Mutant("the-interlock-ends-it", "decide.py",
            "        if may_wait(q, step):\n            step, refused = None, refused or step",
-           "        if False:\n            pass", "every run can be finished: what is out first", f"{DECIDE}::TestStandby"),
+           "        if False:\n            pass", "every run can be finished: what is out first",
+           f"{HOLDS}::TestWhoIsOutGoesFirst"),
     Mutant("unknown-pool-is-let-go", "prove.py", "all(c.live_pool == NO for c", 'all(c.live_pool in (NO, None, "moving") for c',
            "unknown is never a yes", f"{DECIDE}::TestStandby"),
     Mutant("serves-by-its-own-word", "model.py", "return self.heartbeat == LIVE and self.live_pool == YES and not self.sick",
@@ -112,8 +117,10 @@ MUTANTS = (
     Mutant("old-cookbooks-are-fine", "prove.py", 'return host.job.release == release.id and host.job.state == "ok"',
            "return True",
            "converged means that the last job was for this release and ended ok", f"{DECIDE}::TestAsWanted"),
-    Mutant("one-quiet-look", "prove.py", 'return "drained" if now - memory.quiet.get(host.name, now) >= QUIET else None',
+    Mutant("one-quiet-look", "prove.py", 'return "drained" if now - memory.quiet.get(host.name, now) >= long else None',
            'return "drained"', "two looks a second apart count 0", f"{DECIDE}::TestDrain"),
+    Mutant("a-crash-is-the-end", "prove.py", "long = policy.detection if crashed(host, memory) else QUIET", "long = QUIET",
+           "no converge on what may be live again in a second", f"{DECIDE}::TestDrain"),
     Mutant("uncounted-load-is-none", "prove.py", "        if uncounted:\n", "        if False:\n", "unknown load is not no load",
            f"{DECIDE}::TestStandby"),
     # ---- the loop

@@ -91,30 +91,6 @@ class TestStandby:
         step = asked(deploy(), steady(other))
         assert isinstance(step, Stop) and "the floor is 2" in step.why and "blue-2" in step.why
 
-    def test_what_is_out_is_finished_first_where_too_few_would_serve(self):
-        """In the middle of a run; a run that has not begun is refused."""
-        touched = host("green-1", "live", "2", job=foreign("ok"))
-        ready = steady(touched, host("green-2", "standby", "2", job=job(), started="s2"), host("blue-1", "down"),
-                       host("blue-2", "down"))
-        memory = remembers(did("standby", "green-2", steady()), did("converge", "green-2", OUT))
-        assert done_to("sanity", "green-2")(asked(deploy(), ready, memory, wave=1, floor=(("*", 1),)))
-        assert isinstance(asked(deploy(), ready, Memory(run="run"), wave=1, floor=(("*", 1),)), Stop)
-        blue_out = steady(host("blue-1", "standby"), host("blue-2", "standby"))
-        memory = remembers(did("standby", "blue-1 blue-2", steady()), **{"quiet": {"blue-1": NOW - 2, "blue-2": NOW - 2}})
-        assert done_to("converge", "blue-1")(asked(rollout(), blue_out, memory))
-
-    def test_what_is_half_out_leaves_whole_while_somebody_earlier_may_not_leave(self):
-        """Else each waited for the other: answers to half of a stack's flips were lost, and a foreign Chef run ended on blue-2."""
-        half = [mixed(name, part("api"), part("web", "standby")) for name in ("green-1", "green-2")]
-        done = [host(name, "live", "2", job=by, started="s2") for name, by in (("blue-1", job()), ("blue-2", foreign("ok")))]
-        world = steady(*half, *done)
-        memory = remembers(did("converge", "blue-1 blue-2", steady()), passed("blue-1 blue-2", world), TAKEN)
-        assert done_to("standby", "green-1", "green-2")(asked(rollout("blue", "green"), world, memory))
-        whole = asked(rollout("blue", "green"), steady(*done), memory)
-        assert done_to("standby", "blue-2")(whole), "with green whole nothing keeps blue-2 in"
-        lacking = asked(rollout("blue", "green"), steady(*half, done[1], host("blue-1", "down")), memory)
-        assert not isinstance(lacking, Do), "what half of it has leaves by the interlock only"
-
     def test_the_interlock_counts_each_component(self):
         step = asked(deploy(), steady(mixed("blue-1", part("api"), part("web", "standby"))))
         assert isinstance(step,
@@ -211,6 +187,17 @@ class TestDrain:
 
     def test_a_host_that_is_down_has_no_requests_in_flight(self):
         assert done_to("converge", "green-1")(asked(deploy(), steady(host("green-1", "down"), host("green-2", "down"))))
+
+    def test_what_crashed_in_this_run_may_be_live_again_in_a_second_and_is_waited_for_until_live_has_noticed(self):
+        for world in (steady(host("green-1", "down"), host("green-2", "standby")), steady(*map(self.half_down, (1, 2)))):
+            now, later = ({"quiet": {name: NOW - age for name in ("green-1", "green-2")}} for age in (2, 4))
+            step = asked(deploy(), world, remembers(TAKEN, first=steady(), **now))
+            assert isinstance(step, Wait) and step.kind == "drain" and "green-1" in step.hosts
+            assert done_to("converge", "green-1")(asked(deploy(), world, remembers(TAKEN, first=steady(), **later)))
+            assert done_to("converge", "green-1")(asked(deploy(), world, remembers(TAKEN, first=world, **now)))
+
+    def half_down(self, n):
+        return mixed(f"green-{n}", part("api", "standby"), part("web", "down"))
 
     def test_a_recorded_drain_holds_only_as_long_as_nothing_new_comes_in(self):
         drains = {"kind": "waited", "wait": "drain", "outcomes": {"green-1": "drained", "green-2": "drained"}}

@@ -1,4 +1,4 @@
-"""What holds the ladder back, or goes around it: gates, hours, soak, too many tries, steps by hand, rescue, back, migration."""
+"""What holds the ladder back, or goes around it: gates, hours, soak, too many tries, steps by hand, rescue, back."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import pytest
 
 from bgdeploy.model import Ask, Closed, Do, Done, Goal, Memory, Stop, Wait
 from tests.scenes import (NOW, ONE, TWO, asked, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed,
-                          remembers, rollout, seen, steady, waiting)
+                          remembers, rollout, steady, waiting)
 
 TAKEN = did("standby", "green-1 green-2", steady())
 OUT = steady(host("green-1", "standby"), host("green-2", "standby"))
@@ -218,6 +218,32 @@ class TestStepsByHand:
         assert isinstance(stop, Stop) and stop.next_command == "invoke standby --stack green --hosts green-1"
 
 
+class TestWhoIsOutGoesFirst:
+    def test_what_is_out_is_finished_first_where_too_few_would_serve(self):
+        """In the middle of a run; a run that has not begun is refused."""
+        touched = host("green-1", "live", "2", job=foreign("ok"))
+        ready = steady(touched, host("green-2", "standby", "2", job=job(), started="s2"), host("blue-1", "down"),
+                       host("blue-2", "down"))
+        memory = remembers(did("standby", "green-2", steady()), did("converge", "green-2", OUT))
+        assert is_do(asked(deploy(), ready, memory, wave=1, floor=(("*", 1),)), "sanity", "green-2")
+        assert isinstance(asked(deploy(), ready, Memory(run="run"), wave=1, floor=(("*", 1),)), Stop)
+        blue_out = steady(host("blue-1", "standby"), host("blue-2", "standby"))
+        memory = remembers(did("standby", "blue-1 blue-2", steady()), **{"quiet": {"blue-1": NOW - 2, "blue-2": NOW - 2}})
+        assert is_do(asked(rollout(), blue_out, memory), "converge", "blue-1")
+
+    def test_what_is_half_out_leaves_whole_while_somebody_earlier_may_not_leave(self):
+        """Else each waits for the other: answers to half of a stack's flips were lost, and a foreign Chef run ended on blue-2."""
+        half = [mixed(name, part("api"), part("web", "standby")) for name in ("green-1", "green-2")]
+        done = [host(name, "live", "2", job=by, started="s2") for name, by in (("blue-1", job()), ("blue-2", foreign("ok")))]
+        world = steady(*half, *done)
+        memory = remembers(did("converge", "blue-1 blue-2", steady()), passed("blue-1 blue-2", world), TAKEN)
+        assert is_do(asked(rollout("blue", "green"), world, memory), "standby", "green-1", "green-2")
+        whole = asked(rollout("blue", "green"), steady(*done), memory)
+        assert is_do(whole, "standby", "blue-2"), "with green whole nothing keeps blue-2 in"
+        lacking = asked(rollout("blue", "green"), steady(*half, done[1], host("blue-1", "down")), memory)
+        assert not isinstance(lacking, Do), "what half of it has leaves by the interlock only"
+
+
 class TestRescue:
     DOWN = steady(*OUT.stack("green"), host("blue-1", "down"), host("blue-2", "down"))
 
@@ -306,61 +332,6 @@ class TestBack:
     def test_an_untested_app_that_came_up_live_may_always_leave(self):
         born = steady(*SERVED.stack("green"), host("blue-1", "down"), host("blue-2", "down"))
         assert is_do(asked(back(), born, remembers(*TESTED[:2])), "standby", "green-1", "green-2")
-
-
-class TestMigrate:
-    GOAL = Goal((), "m", (("web", "1.9"),), kind="migrate")
-
-    def world(self, *hosts, release="1.10", **marker):
-        return replace(seen(*hosts) if hosts else seen(host("green-1", release=release), host("blue-1", release=release)),
-                       migration={"name": "m", "state": "absent", "run": None, **marker})
-
-    def test_once_every_host_runs_what_it_needs_or_newer_by_rpms_order(self):
-        assert is_do(asked(self.GOAL, self.world()), "migrate")
-
-    @pytest.mark.parametrize("late", [host("blue-1", release="1.8"), host("blue-1", "down"), dark("blue-1"),
-                                      replace(host("blue-1", release="1.10"), reachable=False),
-                                      mixed("blue-1", part("web", release=None)), host("blue-1", release="1.9~rc1")])
-    def test_mixed_or_unknown_stops_and_names_the_host(self, late):
-        silent = Memory(run="run", silent={"blue-1": NOW - 200})
-        stop = asked(self.GOAL, self.world(host("green-1", release="1.10"), late), silent)
-        assert isinstance(stop, Stop) and "blue-1" in stop.why
-
-    def test_a_host_that_is_silent_for_a_look_is_waited_for(self):
-        step = asked(self.GOAL, self.world(host("green-1", release="1.10"), dark("blue-1")))
-        assert isinstance(step, Wait) and step.kind == "host" and step.hosts == ("blue-1",)
-
-    def test_excluded_hosts_count(self):
-        world = self.world(host("green-1", release="1.10"), host("blue-1", release="1"))
-        assert isinstance(asked(self.GOAL, world, Memory(run="run", excluded={"blue-1": "x"})), Stop)
-
-    def test_done_is_done(self):
-        assert isinstance(asked(self.GOAL, self.world(state="done")), Done)
-
-    def test_a_database_that_does_not_say_stops(self):
-        assert isinstance(asked(self.GOAL, replace(self.world(), migration=None)), Stop)
-
-    def test_one_that_goes_on_elsewhere_is_left_alone(self):
-        for alive in (True, None):
-            assert "at this moment" in asked(self.GOAL, self.world(state="started", run="x", alive=alive)).why
-
-    @pytest.mark.parametrize("state", ["started", "failed"])
-    def test_one_found_begun_is_a_persons_question_unless_it_may_be_repeated(self, state):
-        world = self.world(state=state, run="x", alive=False, detail="250 of 500")
-        step = asked(self.GOAL, world)
-        assert isinstance(step, Ask) and step.choices == ("repeat", "done", "stop") and "250 of 500" in step.why
-        assert is_do(asked(self.GOAL, self.world(state=state, run="x", alive=False, repeatable=True)), "migrate")
-        told = {"kind": "answered", "choice": "repeat", "gate": "migration", "stack": ""}
-        assert is_do(asked(self.GOAL, world, remembers(told)), "migrate")
-
-    def test_one_that_failed_in_this_run_stops_until_it_is_forgiven(self):
-        world = self.world(state="failed", run="run", alive=False, repeatable=True)
-        assert isinstance(asked(self.GOAL, world, remembers()), Stop)
-        assert is_do(asked(self.GOAL, world, remembers(*RESUMED)), "migrate")
-
-    def test_it_comes_last(self):
-        goal = rollout("green", migrate="m", needs=(("web", "2"),))
-        assert asked(goal, replace(steady(), migration={"state": "absent"})).step == "standby"
 
 
 @pytest.mark.parametrize("pool, nodes, note, asked_for", [
