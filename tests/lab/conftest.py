@@ -1,5 +1,6 @@
 """The data centre for the tests. BGDEPLOY_LAB=required: one that cannot start is a failure; off: these tests are skipped."""
 
+import contextlib
 import os
 
 import pytest
@@ -9,15 +10,23 @@ from tests.lab import labs
 
 
 @pytest.fixture(scope="session")
-def make_lab():
-    """A function (suffix, edit) -> Lab that is up; `edit` changes the inventory's text. All of them are taken away at the end."""
+def machine():
+    """Skips or fails what needs a data centre that this machine cannot run."""
     wish = os.environ.get("BGDEPLOY_LAB", "")
     if wish == "off":
         pytest.skip("BGDEPLOY_LAB=off")
-    give_up = pytest.fail if wish == "required" else pytest.skip
     if reason := labs.unable():
         give_up(f"no lab: {reason}")
     labs.sweep()
+
+
+def give_up(reason):
+    (pytest.fail if os.environ.get("BGDEPLOY_LAB") == "required" else pytest.skip)(reason)
+
+
+@contextlib.contextmanager
+def maker():
+    """A function (suffix, edit) -> Lab that is up; `edit` changes the inventory's text. All of them are taken away at the end."""
     made = {}
 
     def make(suffix, edit=lambda text: text):
@@ -30,15 +39,25 @@ def make_lab():
                 give_up(f"no lab: {trouble.sentence}")
         return made[suffix]
 
-    yield make
-    for one in made.values():
-        one.forget()
+    try:
+        yield make
+    finally:
+        for one in made.values():
+            one.forget()
+
+
+@pytest.fixture(scope="module")
+def make_lab(machine):
+    """Labs of one file: a data centre that idles on costs those after it a part of the machine."""
+    with maker() as make:
+        yield make
 
 
 @pytest.fixture(scope="session")
-def lab(make_lab):
+def lab(machine):
     """Four hosts, two stacks, as inventories/lab.yml has them; one for the whole session, so leave it whole."""
-    return make_lab("")
+    with maker() as make:
+        yield make("")
 
 
 @pytest.fixture(autouse=True)

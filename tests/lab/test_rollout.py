@@ -225,11 +225,17 @@ def test_five_steps_by_hand_are_one_run(shop):
     before = len(shop.runs())
     refused = shop.ok("converge", "--stack", "green", "--version", "1.0.0", "--older", code=3)
     assert "invoke standby --stack green" in refused.stdout
-    for words in (["standby"], ["drain"], ["converge", "--version", "1.0.0", "--older"], ["sanity"], ["live"]):
+    for words in (["standby"], ["drain"], ["converge", "--version", "1.0.0", "--older"], ["sanity"]):
         shop.ok(words[0], "--stack", "green", *words[1:])
+    shop.lab.root("green-1", "systemctl restart web")       # B11: what was proved of the process before holds no more
+    refused = shop.ok("live", "--stack", "green", code=3)
+    assert "green-1" in refused.stdout and "invoke sanity --stack green" in refused.stdout
+    for step in ("sanity", "live"):
+        shop.ok(step, "--stack", "green")
     runs = [folder for folder in shop.runs()[before:] if json.loads((folder / "result.json").read_text())["outcome"] != "refused"]
     assert len(runs) == 1
-    assert [s for s, _ in acts(journal.read(runs[0] / "journal.jsonl"))] == ["standby", "converge", "converge", "sanity", "live"]
+    assert [s for s, _ in acts(journal.read(runs[0] / "journal.jsonl"))] == [
+        "standby", "converge", "converge", "sanity", "sanity", "live"]
     again = shop.ok("live", "--stack", "green")
     assert "done" in again.stdout and shop.verdicts()["green"] == "live" and not acts(shop.last()[1])
 
@@ -243,6 +249,32 @@ def test_back_takes_a_version_out_in_flips_alone_and_never_the_last_one(shop):
     assert "invoke rollback --stack blue" in refused.stdout and shop.verdicts()["blue"] == "live"
     shop.ok("sanity", "--stack", "green")
     shop.ok("live", "--stack", "green")
+
+
+def test_a_token_is_in_no_argument_no_output_and_no_record(shop):
+    """J10: what `sh -xe` of a Jenkins shell step prints, what ps shows everybody meanwhile, and every file of the runs."""
+    token = (shop.lab.folder / "token").read_text().strip()
+    type_it = f"{sys.executable} -m invoke {{}} --stack green --env {shop.lab.name}\n"
+    step = subprocess.Popen(["sh", "-xe"], cwd=PROJECT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, env={**os.environ, "BGDEPLOY_STATE": str(shop.lab.folder / "state"),
+                                                           "BGDEPLOY_HEARTBEAT_TOKEN": token})
+    step.stdin.write("".join(map(type_it.format, ("standby", "sanity", "live"))))
+    step.stdin.close()
+    arguments = set()
+    while step.poll() is None:
+        for place in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                arguments.add(place.read_bytes().decode(errors="replace"))
+            except OSError:
+                pass        # it has ended
+        time.sleep(0.05)
+    said = step.stdout.read()
+    step.stdout.close()
+    assert step.returncode == 0 and "+ " in said, said
+    assert any("invoke\0standby" in words for words in arguments)
+    kept = {path: path.read_text(errors="replace") for path in (shop.lab.folder / "state").rglob("*") if path.is_file()}
+    assert any(path.name == "journal.jsonl" for path in kept) and len(token) > 20
+    assert not [where for where, text in {**kept, "console": said, "ps": "\n".join(arguments)}.items() if token in text]
 
 
 def test_a_version_that_is_not_published_is_refused_before_anything(shop):
