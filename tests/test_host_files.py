@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostfolder import START, answer, booted
+from tests.hostfolder import START, answer, booted, run_folder
 
-from bgdeploy_host import client, facts, files, keep, verbs
+from bgdeploy_host import client, facts, files, keep, runs, verbs
 
 
 @pytest.fixture
@@ -248,3 +248,15 @@ class TestFiles:
         files.write(at("/run/x"), "old")
         files.write(at("/run/x"), "new")
         assert files.read_text(at("/run/x")) == "new" and os.listdir(at("/run")) == ["x"]
+
+
+@pytest.mark.parametrize("report", [
+    "[]", "5", "true", '"x"', "[" * 100000, '{"exception": "text"}', '{"exception": [1], "failed": 5}', '{"outranked": ["web"]}',
+    '{"outranked": {"web": null}, "attributes": []}', '{"exception": {"class": "\\ud800"}}', "\x00", "{"])
+@pytest.mark.parametrize("said, state", [
+    ("exit-code exited 1", "failed"), ("success exited 0", "ok"), ("exit-code exited \u00b2", "lost"),
+    ("exit-code exited 99999", "lost")])
+def test_a_report_or_exit_file_of_another_form_leaves_the_run_its_word(at, report, said, state):
+    """A torn one, or one that a stranger wrote, must not blind every look at the host."""
+    run_folder(at, exit=said, started='{"at": "x", "boottime": null}', **{"report.json": report})
+    assert runs.state(at, "r1", lambda run: False)["state"] == state

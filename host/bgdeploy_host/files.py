@@ -96,12 +96,13 @@ def read_text(path, cap=1 << 16):
 
 
 def read_json(path, cap=1 << 20):
-    """:returns: the file's JSON, or None if there is none or it is no JSON."""
+    """:returns: the object that the file's JSON is, or None if there is none or it is none."""
     content = read(path, cap)
     try:
-        return json.loads(content.decode("utf-8", "replace")) if content else None
-    except ValueError:
+        found = json.loads(content.decode("utf-8", "replace")) if content else None
+    except (ValueError, RecursionError):
         return None
+    return found if isinstance(found, dict) else None
 
 
 @contextlib.contextmanager

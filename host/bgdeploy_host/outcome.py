@@ -45,7 +45,7 @@ def translate(exit_words, tail, report):
     :returns: (state, number or None, one sentence why).
     """
     result, how, status = (exit_words.split() + ["", "", ""])[:3]
-    number = int(status) if how == "exited" and status.isdigit() else None
+    number = int(status) if how == "exited" and re.match(r"[0-9]{1,3}\Z", status) else None
     if result == "not-started":
         return FAILED, None, "systemd did not start the run: " + " ".join(tail.split())[-300:]
     if how in ("killed", "dumped"):
@@ -58,9 +58,9 @@ def translate(exit_words, tail, report):
         return TIMEOUT, number, "the time limit was reached (exit code {})".format(number)
     if number == 0:
         # Asked to end at its limit, a run without fork finishes what it does: it has converged, late.
-        higher = (report or {}).get("outranked") or {}
+        higher = _part(report, "outranked")
         if higher:
-            paths = (report or {}).get("attributes") or {}
+            paths = _part(report, "attributes")
             return OK, 0, "converged, but not on what was asked: " + "; ".join(
                 "node['{}'] is set by {}, which outranks a deployment's".format(
                     "']['".join(str(paths.get(name) or "bgdeploy.versions." + name).split(".")), level)
@@ -78,8 +78,7 @@ def translate(exit_words, tail, report):
 
 
 def _cause(report, tail):
-    error = (report or {}).get("exception") or {}
-    where = (report or {}).get("failed") or {}
+    error, where = _part(report, "exception"), _part(report, "failed")
     if error:
         place = where.get("line") or where.get("cookbook")
         place = " ({}, {})".format(where["resource"], place) if where.get("resource") else ""
@@ -91,6 +90,12 @@ def _cause(report, tail):
         return "{}{}: {}{}".format(_full(str(error.get("message")) + tail), error.get("class"), message, place)
     fatal = _FATAL.findall(tail)
     return _full(tail) + fatal[-1].strip() if fatal else _full(tail) or None
+
+
+def _part(report, key):
+    """A part of the report that has parts itself; {} where it is missing or something else: the file may be a stranger's."""
+    found = (report or {}).get(key)
+    return found if isinstance(found, dict) else {}
 
 
 def _full(text):

@@ -226,11 +226,13 @@ def _size(path):
 
 
 def _since(started):
-    return round(max(0.0, time.clock_gettime(BOOTTIME) - started["boottime"]), 1) if "boottime" in started else None
+    began = started.get("boottime")
+    return round(max(0.0, time.clock_gettime(BOOTTIME) - began), 1) if isinstance(began, (int, float)) else None
 
 
 def _between(started, exit_file):
+    began = started.get("at")
     try:
-        return round(max(0.0, os.lstat(exit_file).st_mtime - started["at"]), 1) if "at" in started else None
+        return round(max(0.0, os.lstat(exit_file).st_mtime - began), 1) if isinstance(began, (int, float)) else None
     except OSError:
         return None
