@@ -139,7 +139,13 @@ def put_back(q, want, hosts):
 
 def take_back(q, want, hosts):
     """`back`, then: flip, and see LIVE let go. A dead host is not waited for; one that answers without sense is, a while."""
-    return leave(q, want, hosts, ()) or patience(q, want, [h for h in hosts if h.reachable and mute(h)])
+    step = leave(q, want, hosts, ()) or patience(q, want, [h for h in hosts if h.reachable and mute(h)])
+    dark = [h for h in hosts if mute(h)]
+    lacking = shortfall(q.seen, q.policy, {h.name for h in hosts}, {c.name for h in dark for c in h.components})
+    if not step and lacking:                # without anybody else that serves, the way back leads nowhere
+        step = Stop(f"of {names(dark)} nobody knows what it says, and without {want.stack} nothing is proved to serve: "
+                    f"{'; '.join(lacking)}", f"invoke rollback --stack {want.stack}", ids(dark), short=True)
+    return step
 
 
 def leave(q, want, wave, earlier):

@@ -316,6 +316,11 @@ class TestBack:
         cut = replace(host("green-2", "standby"), reachable=False)
         assert not asked(back(), steady(host("green-1", "standby"), cut)).warnings
 
+    def test_where_nobody_is_known_to_serve_dead_hosts_are_no_success(self):
+        stop = asked(back(), steady(*map(dark, ("green-1", "green-2", "blue-1", "blue-2"))))
+        assert isinstance(stop, Stop) and stop.next_command == "invoke rollback --stack green" and "green-1" in stop.why
+        assert isinstance(asked(back(), steady(dark("green-1"), dark("green-2"))), Done)
+
     def test_a_host_whose_heartbeat_answers_is_flipped_though_ssh_does_not(self):
         cut = replace(host("green-2"), reachable=False)
         assert is_do(asked(back(), steady(cut)), "standby", "green-1", "green-2")
