@@ -42,5 +42,6 @@ def patient(q, step):
             where = f" on {name}" if name else ""
             said = "".join(q.memory.said.get((step.step, name), "").splitlines()[:1])[:500]
             return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: "
-                        + (f"{said}; " if said else "") + f"now {now}", "invoke status", (name,) if name else ())
+                        + (f"{said}; " if said else "") + f"now {now}", "invoke resume" if q.memory.acted else "invoke status",
+                        (name,) if name else ())
     return step

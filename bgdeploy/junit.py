@@ -23,11 +23,12 @@ def junit(events):
     for stack, cases in _cases(s).items():
         suite = _suite(root, s, stack or "database")
         for (step, host), (outcome, detail, seconds) in cases.items():
-            case = _case(suite, s, f"{step} {host}", stack or "database", sum(seconds))
+            case = _case(suite, s, f"{step} {host}".rstrip(), stack or "database", sum(seconds))
+            where = f" on {host}" if host else ""       # a migration is done to no host
             if outcome == "failed":
-                _said(case, "failure", f"{step} failed on {host}", detail)
+                _said(case, "failure", f"{step} failed{where}", detail)
             elif outcome != "ok":
-                _said(case, "skipped" if step == "drain" else "error", f"{step} on {host}: nobody knows how it ended", detail)
+                _said(case, "skipped" if step == "drain" else "error", f"{step}{where}: nobody knows how it ended", detail)
     for suite in root:
         _count(suite)
     _count(root)

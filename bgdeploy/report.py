@@ -127,7 +127,7 @@ def _outcomes(phase):
         by_word.setdefault(line(detail, 120) or outcome if phase.step == "drain" else outcome, []).append(host)
     if phase.step == "drain" and len(by_word) == 1:
         return "".join(by_word)
-    return "; ".join(f"{word}: {' '.join(hosts)}" for word, hosts in sorted(by_word.items()) if word != "ok") or "ok"
+    return "; ".join(f"{word}: {' '.join(hosts)}".rstrip(": ") for word, hosts in sorted(by_word.items()) if word != "ok") or "ok"
 
 
 def _some(value):

@@ -114,7 +114,8 @@ def failure_lines(result):
     for step in result["steps"]:
         for host in step["hosts"]:
             if host["outcome"] == "failed" and host["detail"]:
-                out += [f"{step['stack']} {step['name']} failed on {host['name']}:".lstrip(),
+                where = f" on {host['name']}" if host["name"] else ""       # a migration is done to no host
+                out += [f"{step['stack']} {step['name']} failed{where}:".lstrip(),
                         *(f"  | {row}" for row in clean(host["detail"], 4000, TAIL).split("\n"))]
     return out
 

@@ -28,6 +28,12 @@ def test_an_answer_is_there_only_where_it_came(silent, line):
     assert said(**event, silent=silent) == line
 
 
+@pytest.mark.parametrize("host, line", [("green-1", "green converge failed on green-1:"), ("", "green converge failed:")])
+def test_a_migration_fails_on_no_host(host, line):
+    hosts = [{"name": host, "outcome": "failed", "detail": "why"}]
+    assert telling.failure_lines({"steps": [{"stack": "green", "name": "converge", "hosts": hosts}]}) == [line, "  | why"]
+
+
 @pytest.mark.parametrize("by, words", [
     ({"green-1": "kit", "green-2": "kit"}, " (counted by kit)"), ({"green-1": ""}, ""), (None, ""),
     ({"green-1": "kit", "green-2": "api by balancer, web by nothing"},

@@ -145,7 +145,7 @@ def _words(trouble):
         text = clean.line(trouble, 300)
     except Exception:                   # its __str__ is the site's own code, too
         text = "its text cannot be shown"
-    return f"{type(trouble).__name__}: {text}"
+    return f"{type(trouble).__name__}: {text}".rstrip(": ")
 
 
 def _line_in(path, trouble):
