@@ -18,7 +18,7 @@ from bgdeploy import report, telling
 from bgdeploy.clean import clean, line
 
 COLOURS = (
-    (r"^\d\d:\d\d:\d\d", "dim"), (r"\b(?:failed|refused|split|mixed|down|ACT NOW)\b.*?(?=[:;(]|$)", "bold red"),
+    (r"^\d\d:\d\d:\d\d", "dim"), (r"\b(?:failed(?! 0\b)|refused|split|mixed|down|ACT NOW)\b.*?(?=[:;(]|$)", "bold red"),
     (r"\b(?:unknown|interrupted|warning|warned|moving|no answer)\b", "yellow"), (r"\b(?:ok|done|drained)\b", "green"),
     (r"\blive\b", "bold green"), (r"\bstandby\b", "cyan"), (r"(?<= )(?:green|blue|red|yellow|magenta|cyan)\b(?!-)", "bold"),
     (r"^ *next: .*|\binvoke [a-z.]+(?: --[a-z-]+(?: [^\s-][^\s;,)]*)?)*", "bold"))
@@ -118,8 +118,9 @@ class Console:
         self._say("", *lines)
 
     def ended(self, events, folder):
-        """How a run ended: the last lines of what failed, the recap, and where everything lies."""
-        failures = telling.failure_lines(report.result(events))
+        """How a run ended: the last lines of what it failed of, the recap, and where everything lies."""
+        result = report.result(events)
+        failures = [] if result["exit_code"] == 0 else telling.failure_lines(result)      # what a later try made good
         self._say(*([""] + failures if failures else []), "", *report.recap(events), "",
                   f"report: {folder}/report.html (also result.json, junit.xml, hosts/)")
 

@@ -155,6 +155,14 @@ def test_a_wait_says_a_line_a_minute_when_it_is_told_to():
     assert re.fullmatch(r"\d\d:\d\d:\d\d green still waits for Chef, for 60.0 s now: green-1: Chef runs since 60 s\n", out)
 
 
+@pytest.mark.parametrize("outcome, code", [("failed", 4), ("warned", 6), ("done", 0)])
+def test_what_a_later_try_made_good_is_not_told_at_a_good_end(outcome, code):
+    before = events("failed-converge")
+    out = io.StringIO()
+    Console(out=out, tty=False).ended([*before[:-1], {**before[-1], "outcome": outcome, "exit_code": code}], "runs/x")
+    assert ("converge failed on" in out.getvalue()) is (code != 0)
+
+
 def test_history_is_a_line_a_run():
     from bgdeploy import report
     out, _ = said(lambda console: console.history(report.history([events(name) for name in NAMES])))
