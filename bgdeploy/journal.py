@@ -37,16 +37,16 @@ class Journal:
             os.makedirs(folder, mode=0o700, exist_ok=True)
             self.events = read(self.path)
             self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            size = os.fstat(self._file).st_size
+            if size and os.pread(self._file, 1, size - 1) != b"\n":
+                os.write(self._file, b"\n")
+            self._sync(folder)
         except OSError as e:
             path = e.filename or folder
             whose = f"; {owned(path)}, you are {user(os.geteuid())}: let its owner share it" if e.errno in DENIED else ""
             raise Refused(f"{path}: the journal cannot be written: {e.strerror}{whose}",
                           "put that right, or set BGDEPLOY_STATE to a folder that can be written") from None
         self._torn = False
-        size = os.fstat(self._file).st_size
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")
-        self._sync(folder)
         last = max([event.get("n", 0) for event in self.events], default=0)
         for event in copy:
             if event.get("n", 0) > last:

@@ -118,6 +118,9 @@ def test_a_full_disk_ends_in_an_error_before_the_effect_and_spoils_no_later_even
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(written(folder)) + 20, soft[1]))
         with pytest.raises(Unwritable, match="the journal cannot be written"):
             journal.write("doing", step="standby", hosts=["green-1", "green-2"])
+        with pytest.raises(Refused, match="File too large"):        # the next driver, whose place is as full
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(written(folder)), soft[1]))
+            Journal(folder, time.time)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
         signal.signal(signal.SIGXFSZ, before)
