@@ -1,7 +1,7 @@
 """What may hold a step back that the ladder found due: closed hours, gates, and too many tries. Pure; part of the rules."""
 
 from bgdeploy.model import Ask, Do, Stop
-from bgdeploy.prove import closed, state
+from bgdeploy.prove import closed, reason, state
 
 
 def timely(q, step):
@@ -41,6 +41,8 @@ def patient(q, step):
                 f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
             where = f" on {name}" if name else ""
             said = "".join(q.memory.said.get((step.step, name), "").splitlines()[:1])[:500]
+            if not said and step.step == "converge" and host.job and host.job.state not in ("ok", "running"):
+                said = f"Chef ended {host.job.state}: {reason(host.job)}"       # again and again, say
             return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: "
                         + (f"{said}; " if said else "") + f"now {now}", "invoke resume" if q.memory.acted else "invoke status",
                         (name,) if name else ())

@@ -128,6 +128,12 @@ class TestPatience:
         why = asked(deploy(), steady(), remembers(*[TAKEN, refused] * 2, TAKEN, answer("ok", ""))).why
         assert "still due: now api live 1" in why
 
+    def test_a_chef_that_wants_to_run_again_each_time_is_told_with_its_reason(self):
+        again = steady(*(host(n, "standby", job=job(state="again", tail="the client upgraded itself (exit code 213)\nmore"))
+                         for n in ("green-1", "green-2")))
+        step = asked(deploy(), again, remembers(TAKEN, *[did("converge", "green-1", again)] * 3, **QUIET))
+        assert isinstance(step, Stop) and "Chef ended again: the client upgraded itself (exit code 213); now api" in step.why
+
     def test_an_act_dropped_at_the_second_look_counts_as_a_try(self):
         assert isinstance(asked(deploy(), steady(), remembers(*[{**TAKEN, "kind": "dropped"}] * 3)), Stop)
 
