@@ -26,6 +26,11 @@ def is_open(events):
     return (begin.get("goal") or goal_of(events)).get("only") in PARTIAL
 
 
+def end_of(events):
+    """How the run stopped for now, or None; a `back` or a step that was refused in it says nothing of that."""
+    return next((e for e in reversed(events) if e.get("kind") == "ended" and e.get("outcome") != "refused"), None)
+
+
 def question(events):
     """The question that the run waits with: nothing was begun since it was put. None: it asks nothing."""
     found = last(events, "asked", "doing", "joined", "resumed")

@@ -254,7 +254,7 @@ def status(console, env=None, json=False):
         runs, excluded, run = open_runs(past), records.left_out([events for _, events in past]), None
         if runs:
             name, events = runs[-1]
-            began, end = records.last(events, "began"), records.last(events, "ended")
+            began, end = records.last(events, "began"), records.end_of(events)
             run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"),
                    "next": (end or {}).get("next") or ["invoke resume"]}
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)

@@ -68,6 +68,10 @@ class TestOpen:
 
 
 class TestWhatGoesOn:
+    def test_what_was_refused_in_it_does_not_say_how_it_goes_on(self):
+        events = run(ACT, ended("failed"), joined(back(), "back"), ended("refused"))
+        assert records.end_of(events)["outcome"] == "failed" and records.end_of(events[:-3]) is None
+
     def test_resume_pursues_the_runs_goal(self):
         assert records.goal_of(run(ACT, goal=rollout())) == rollout().to_json()
 
