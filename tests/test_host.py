@@ -144,6 +144,10 @@ class TestOutcome:
         text = "Infra Phase complete, 0/11 resources updated in 02 seconds"
         assert outcome.translate("exit-code exited 1", text, None)[0] == "failed"
 
+    def test_a_code_that_says_more_than_failed_stays_beside_the_cause(self):
+        for code, words in ((37, "a reboot is needed first (exit code 37): "), (42, "exit code 42: "), (1, "")):
+            assert outcome.translate("exit-code exited %d" % code, "FATAL: X: y", None)[2] == words + "X: y"
+
     def test_the_cause_is_the_reports_with_resource_and_place(self):
         assert outcome.translate("exit-code exited 1", "", REPORT)[2] == \
             "Chef::Exceptions::Package: no (dnf_package[web], a/b.rb:3)"

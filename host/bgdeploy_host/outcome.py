@@ -72,8 +72,9 @@ def translate(exit_words, tail, report):
     if number == 1 and report is None and _LOCK.search(tail):
         return LOCKED, 1, _LOCK.search(tail).group(0).split(".")[0].lower() + ": another chef-client run holds it"
     state, why = CODES.get(number, (FAILED, "exit code {}".format(number)))
-    if state == FAILED:
-        why = _cause(report, tail) or why
+    cause = _cause(report, tail) if state == FAILED else None
+    if cause:
+        why = cause if number == 1 else "{}: {}".format(why, cause)     # 1 is any failure; another code says more than its FATAL
     return state, number, why
 
 
