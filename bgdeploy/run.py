@@ -35,6 +35,8 @@ def pursue(session, asked, options):
     run, grip = new_id(), None
     try:
         grip = take_lock(session, asked, run, options)
+        if grip:
+            grip.keep()
         with ExitStack() as stack:
             return locked(session, asked, options, run, grip, lambda: stack.enter_context(catching(session.interrupt)))
     except KeyboardInterrupt:
@@ -46,20 +48,21 @@ def pursue(session, asked, options):
         raise Refused(e.sentence, e.next_command or "invoke status") from None      # nothing was done: that is no failed step
     finally:
         if grip:
-            let_go(grip, session.interrupt)
+            let_go(grip, session)
 
 
-def let_go(grip, interrupt):
-    """The lock's end. After an interruption a place that is silent gets a second of what an abort leaves; it runs out then."""
+def let_go(grip, session):
+    """The lock's end. After an interruption a place that is silent gets what a last look left of an abort's time; it runs out
+    then."""
     letting = threading.Thread(target=grip.release, name="let go", daemon=True)
     letting.start()
-    letting.join(1.0 if interrupt.wanted else None)
+    letting.join((1.0 if session.begun else LOOK) if session.interrupt.wanted else None)
 
 
 def take_lock(session, asked, run, options):
     holder = {"run": run, "task": asked.task, "why": options.get("reason")}
     if asked.task != "back":
-        return session.store.take(holder, wait=options.get("wait") or 0.0, say=session.console.line).keep()
+        return session.store.take(holder, wait=options.get("wait") or 0.0, say=session.console.line)
     try:
         session.store
     except Refused as e:        # a folder on a full disk, say: as good as a store that is down
@@ -75,7 +78,7 @@ def take_lock(session, asked, run, options):
             until = time.monotonic() + 5
             while time.monotonic() < until and session.store.holder():
                 time.sleep(0.1)
-        return session.store.take(holder, over=True, say=session.console.line).keep()
+        return session.store.take(holder, over=True, say=session.console.line)
     except (NoAnswer, Failed) as e:
         session.spared.rest()
         session.console.line(f"the store is down ({e.sentence}); going back without the lock")

@@ -66,7 +66,7 @@ def test_new_and_kept_connections_take_turns_and_every_request_is_a_get_that_is_
         time.sleep(0.1)
 
         assert seen["failed"] == 0 and 60 < seen["requests"] < 200
-        assert abs(len(server.requests) - seen["requests"]) <= 1
+        assert 0 <= len(server.requests) - seen["requests"] <= 3      # those that were under way when it stopped
         kept = sum(b"keep-alive" in request for request in server.requests)
         assert abs(kept - len(server.requests) / 2) <= 1
         assert server.connections < len(server.requests) / 2 + 10, "kept connections are used again"

@@ -148,13 +148,15 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
         asked = clock()
         slip = place.read()
         free = slip is None or over or dead(slip.holder) or _run_out(slip, watched, asked)
-        if free and place.put(slip, token, holder, ttl):
-            lease = Lease(place, token, holder, ttl, asked, clock)
-            try:
+        try:
+            taken = free and place.put(slip, token, holder, ttl)
+            if taken:
                 _not_held(hold)
-            except BaseException:
-                lease.release()
-                raise
+        except BaseException:       # also a signal in the middle of it, or an answer that was lost: it may be ours by now
+            _dropped(place, token)
+            raise
+        if taken:
+            lease = Lease(place, token, holder, ttl, asked, clock)
             if slip is not None:
                 say(f"took over {what} of {person(slip)}" + ("" if over else ", who is gone"))
             return lease
@@ -169,6 +171,14 @@ def take(place, holder, ttl=TTL, wait=0.0, say=None, over=False, hold=lambda: No
             told = asked
             say(f"{what} of {person(slip)} " + ("is being watched: nobody may have renewed it" if doubtful else "is waited for"))
         pause(min(PACE, slip.ttl / 10) if doubtful else min(PACE, max(0.05, wait - (asked - began))))
+
+
+def _dropped(place, token):
+    """Lets go of what may have been taken; a place that is silent ends it by itself."""
+    try:
+        place.drop(token)
+    except Trouble:
+        pass
 
 
 def unlock(place, say=None, clock=None):
