@@ -64,9 +64,9 @@ class Lab:
         return self.run("ssh", "-i", self.site.ssh.identity, *[word for option in options for word in ("-o", option)],
                         f"deploy@{address}", command, limit=limit)
 
-    def run(self, *words, limit=60):
-        """A command in the lab's control network."""
-        place = f"/proc/{lab.process(self.site)}/root/run/netns/ctl"
+    def run(self, *words, limit=60, at="ctl"):
+        """A command in the network of one member, by itself the control network's."""
+        place = f"/proc/{lab.process(self.site)}/root/run/netns/{at}"
         return subprocess.run(["nsenter", f"--net={place}", "--", *words], capture_output=True, text=True, timeout=limit,
                               stdin=subprocess.DEVNULL)
 

@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
 from bgdeploy import journal
 from bgdeploy.model import Seen
+from bgdeploy.outside import balancer
 from tests.lab.labs import PROJECT
 
 LONG = 600      # seconds; the machine that runs the tests may be busy with others
@@ -178,6 +180,33 @@ def test_killed_in_mid_converge_the_next_driver_follows_the_same_chef_run(shop):
         report = json.loads(shop.lab.root(host, f"cat {made[0]}/report.json"))
         assert report.get("success") is True
     assert shop.verdicts()["green"] == "live"
+
+
+def test_a_live_that_forgets_everything_during_chef_sends_nobody_to_the_stack_in_standby(shop):
+    """HAProxy reloaded without its states counts every server as UP: the kit's guard answers LIVE 503, and LIVE asks another."""
+    shop.at_least_two_versions()
+
+    def asked(at, *ports):
+        """The statuses that green's instances answer to somebody there."""
+        urls = [f"http://10.77.0.{host}:{port}/" for host in (11, 12) for port in ports]
+        return {shop.lab.run("curl", "-s", "-m", "3", "-o", "/dev/null", "-w", "%{http_code}", url, at=at).stdout for url in urls}
+    process = shop.start("deploy", "--stack", "green", "--version", "2.0.0")
+    try:
+        shop.until(process, "doing", step="converge")
+        end, guarded = time.monotonic() + LONG, set()
+        while guarded != {"503"} and process.poll() is None and time.monotonic() < end:     # guard_after: 10 s from the flip
+            guarded = asked("live-1", 8080, 8081)
+        assert guarded == {"503"} and "200" in asked("ctl", 8080), "LIVE alone is refused"
+        served = Counter()
+        for node in ("live-1", "live-2") * 2:
+            shop.lab.break_("reload-forget", node)
+            with shop.lab.inside() as site:
+                served += balancer.who(site, site.live, "web", 80)
+        assert process.poll() is None and {host for host, _ in served} == {"blue-1", "blue-2"}, served
+    finally:
+        said = process.communicate(timeout=LONG)[0]
+    assert process.returncode == 0, said
+    assert shop.last()[0]["availability"]["failed"] == 0, said
 
 
 def test_an_abort_ends_with_5_leaves_the_lock_free_and_says_what_to_type(shop):
