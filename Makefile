@@ -16,14 +16,14 @@ lab:	## only the data centre: then invoke status, invoke rollout, invoke lab.bre
 	@$(PYTHON) lab/setup.py run lab
 	@$(PYTHON) -m lab.lab up
 
-# Most tests wait for something, so several at once; those in the lab one after the other, for a quiet data centre.
+# Most tests wait for something, so several at once; those in the lab two files at a time, each in a data centre of its own.
 test:	## all tests; those in the data centre too, where this machine can run it
 	@$(PYTHON) lab/setup.py run lab test
 ifdef TESTS
 	@env -u INVOCATION_ID $(PYTHON) -m pytest $(TESTS)
 else
 	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 4 --ignore tests/lab
-	@env -u INVOCATION_ID $(PYTHON) -m pytest tests/lab
+	@env -u INVOCATION_ID $(PYTHON) -m pytest -n 2 --dist loadfile tests/lab
 endif
 
 campaign:	## faults x moments of a run, under traffic, judged by one checker (N=12 SEED=3: a varied dozen; AGAIN=1: from anew)

@@ -8,6 +8,14 @@ import pytest
 from bgdeploy import errors
 from tests.lab import labs
 
+FIRST = ("test_rollout", "test_chef_server", "test_campaign", "test_jenkins")        # the longest
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that two that share the work end at about the same time."""
+    places = {name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(FIRST)))
+
 
 @pytest.fixture(scope="session")
 def machine():
