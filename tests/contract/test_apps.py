@@ -52,7 +52,7 @@ class Shop:
     def start(self, name, version, settings=(), **environment):
         port = self.ports.setdefault(name, free_port())
         argv = self.install(name, version, **dict(settings))
-        return self._keep(Process(argv, environment, str(self.folder / f"{name}.log"), lambda: listening(port)))
+        return self._keep(Process(argv, environment, str(self.folder / f"{name}.log"), lambda: ask(port).status))
 
     def ask(self, name, path, **more):
         return ask(self.ports[name], path, **more)
