@@ -122,7 +122,8 @@ class Console:
         result = report.result(events)
         failures = [] if result["exit_code"] == 0 else telling.failure_lines(result)      # what a later try made good
         self._say(*([""] + failures if failures else []), "", *report.recap(events), "",
-                  f"report: {folder}/report.html (also result.json, junit.xml, hosts/)")
+                  f"report: {folder}/report.html (also result.json, junit.xml, hosts/)",
+                  *telling.last_words(events[-1]))
 
     def flush(self):
         """Take the live line away and hand over all that was written."""

@@ -12,6 +12,7 @@ from bgdeploy.errors import NoAnswer, Unwritable
 from bgdeploy.memory import fold, remember
 from bgdeploy.model import LIVE, Ask, Do, Done, Stop, Wait
 from bgdeploy.prove import drained, known, serves, shortfall, working
+from bgdeploy.sentences import standing
 
 HOOK_EVERY = 10.0       # seconds between two calls of during-soak
 SAY_EVERY = 60.0        # seconds of waiting after which a line is printed: Jenkins ends silent builds
@@ -317,7 +318,7 @@ def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted
         journal.write("asked", gate=step.gate, stack=step.stack, hosts=list(step.hosts), choices=list(step.choices), why=step.why)
     else:
         outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
-    why = step.why
+    why = f"{step.why}; {standing(seen, short)}" if interrupted else step.why
     if short and memory.acted and code in (4, 7):
         outcome, code = "failed", 8
         why = f"{why}. ACT NOW: the floor is not proved to be served: {'; '.join(short)}"

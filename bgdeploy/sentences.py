@@ -1,7 +1,7 @@
 """The sentences of the rules: hosts and components in words, with their numbers. Pure; decides nothing."""
 
 from bgdeploy.model import DOWN
-from bgdeploy.prove import allowed, converged, loose, runs, sane, state, untouched
+from bgdeploy.prove import allowed, converged, known, loose, running, runs, sane, serves, state, untouched
 
 
 def lacks(hosts, release):
@@ -22,6 +22,24 @@ def chef_doing(h):
         return f"a Chef run of somebody else ({h.job.run}) holds the lock"
     since = f" since {h.job.seconds:.0f} s" if h.job.seconds is not None else ""
     return f"Chef runs{since}" + (f"; {h.job.tail}" if h.job.tail else "")
+
+
+def standing(seen, short):
+    """What the last look proved, for who comes to a run that was interrupted: who serves, and where Chef goes on.
+
+    :param seen: Seen, or None. :param short: sentences on what is not proved to be served at its floor.
+    """
+    if seen is None:
+        return "nothing was looked at"
+    said = []
+    for name in seen.stacks:
+        hosts = seen.stack(name)
+        up, dark = [h for h in hosts if serves(h)], [h for h in hosts if not known(h)]
+        how = "serves" if len(up) == len(hosts) else f"serves with {len(up)} of {len(hosts)} hosts" if up else "does not serve"
+        said.append(f"{name} {how}" + (f" ({names(dark)} not known)" if dark else ""))
+    busy = [h for h in seen.hosts if running(h)]
+    return "; ".join([f"at the last look {', '.join(said)}", *([f"Chef goes on on {names(busy)}"] if busy else []),
+                      *([f"the floor is not proved to be served: {'; '.join(short)}"] if short else [])])
 
 
 def doubt(h):

@@ -223,6 +223,14 @@ def _unknown(e):
     return f"{_where(e)}{e['kind']}" + (f": {said}" if said else "")
 
 
+def last_words(e):
+    """The last line of a run that was interrupted, as a list: where it stands and what to type. Empty for any other end."""
+    if e.get("exit_code") != 5:
+        return []
+    commands = " | ".join(filter(None, map(text, e.get("next") or ())))
+    return [line(f"{text(e.get('why')) or 'interrupted'}; next: {commands or 'invoke status'}", 1000)]
+
+
 def _where(e):
     return f"{e['stack']} " if text(e.get("stack")) else ""
 

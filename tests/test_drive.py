@@ -158,6 +158,7 @@ class TestInterruption:
         end, book, script = run(deploy(), READY, events=TESTED, interrupt=interrupt)
         assert (end.outcome, end.exit_code, end.next) == ("interrupted", 5, ("invoke resume",)) and script.done == []
         assert book.last("interrupted")["signal"] == "SIGTERM" and book.kinds()[-1] == "ended"
+        assert end.why == "interrupted by SIGTERM; nothing was looked at"
 
     def test_one_that_comes_with_the_second_look_still_starts_nothing(self):
         interrupt, book = Interrupt(), Book(began(READY), *TESTED)
@@ -170,6 +171,7 @@ class TestInterruption:
             return script.look()
         end = drive(deploy(), Policy(), book, replace(script.ports, look=look), interrupt)
         assert end.exit_code == 5 and script.done == [] and "doing" not in book.kinds()[len(TESTED) + 1:]
+        assert "at the last look green does not serve, blue serves" in end.why
 
     def test_during_an_act_its_results_are_still_written(self):
         interrupt, book = Interrupt(), Book(began(READY), *TESTED)
