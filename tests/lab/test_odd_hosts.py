@@ -159,7 +159,9 @@ def test_a_full_disk_is_warned_of_named_and_after_making_room_resume_ends_it_als
 
 
 def test_a_process_older_than_its_package_is_renewed_and_somebody_elses_dnf_is_named_and_waited_for(field):
-    """What a Chef run that was killed after dnf leaves: the next one sees nothing to do."""
+    """What a Chef run that was killed after dnf leaves: the next one sees nothing to do. A person's change of a file that Chef
+    writes goes, and the host's log says so (without the difference: it may show passwords)."""
+    field.lab.root("blue-1", "cp -p /etc/web/web.json /root/ && sed -i '0,/{/s//{\"by_hand\": true,/' /etc/web/web.json")
     field.lab.root("blue-1", f"dnf -y -q install api-2.0.0-1; printf %s {shlex.quote(HOLD_DNF)} > /root/hold.py; "
                              "systemd-run --quiet --unit=dnf-automatic python3 /root/hold.py; "
                              "for i in $(seq 100); do test -e /run/held && break; sleep 0.1; done; test -e /run/held")
@@ -167,4 +169,7 @@ def test_a_process_older_than_its_package_is_renewed_and_somebody_elses_dnf_is_n
     assert done.returncode == 0, done.stdout
     assert re.search(r"dnf's lock is held by pid \d+ of root since .*: .*hold\.py", done.stdout), done.stdout
     assert field.converged() == [["blue-1"], ["blue-1"]]
+    field.lab.root("blue-1", "cmp /root/web.json /etc/web/web.json")
+    log = (max((field.lab.folder / "state/runs").iterdir()) / "hosts/blue-1/chef.log").read_text()
+    assert re.search(r"file\[/etc/web/web\.json\] action create\s+- update content in file", log), log
     assert '"version": "2.0.0-1"' in field.lab.root("blue-1", "curl -s http://127.0.0.1:8081/heartbeat/detail")
