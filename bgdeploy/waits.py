@@ -1,6 +1,6 @@
 """The waits that several rungs share, and what each becomes at its limit. Pure; part of the rules."""
 
-from bgdeploy.model import Ask, Stop, Wait
+from bgdeploy.model import DOWN, Ask, Stop, Wait
 from bgdeploy.sentences import doubt, ids, names, pools
 
 
@@ -34,8 +34,12 @@ def pool(q, want, hosts, balancer, verb):
     if q.now < until:
         return Wait("pool", want.stack, ids(hosts), since, until,
                     f"{balancer} has not yet {verb} {names(hosts)}: {seen}")
-    hint = "; is its check a substring?" if (balancer, verb) == ("LIVE", "let go of") else ""
-    if "never heard" in seen and "statistics page" not in seen:
+    late = [(c.live_pool if balancer == "LIVE" else c.standby_pool, c.note) for h in hosts for c in h.components
+            if not c.sick and c.heartbeat != DOWN]
+    hint = ""
+    if any(word is None and not note for word, note in late):       # a note says itself why nothing is heard
         hint = "; is http-check send-state set there, and its address in the host's file of balancers?"
+    elif verb == "let go of" and all(word is not None for word, _ in late):
+        hint = "; is its check a substring?" if balancer == "LIVE" else ""
     return Stop(f"{balancer} has not {verb} {names(hosts)} within {q.policy.limits.pool:g} s: {seen}{hint}",
                 f"invoke live --stack {want.stack}" if verb == "let go of" else "invoke status", ids(hosts))
