@@ -1,10 +1,11 @@
 """The campaign's checker can fail: for each law a journal, or a set of samples, that breaks it, and one that is just right."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from lab import cases, verdict
+from lab import cases, trial, verdict
 from lab.load import Sample, longest_gap
 from lab.verdict import Baseline, Evidence
 from lab.witness import Instance, Look
@@ -143,6 +144,20 @@ def test_the_driver_adds_no_longer_gap_beyond_the_spread_of_the_baseline():
     assert BASE.longest == 3.5
     assert laws(evidence(samples=samples(50, gap=3.2), baseline=BASE)) == set()
     assert laws(evidence(samples=samples(50, gap=3.7), baseline=BASE)) == {"availability"}
+
+
+@pytest.mark.parametrize("fault, kept", [
+    ("restart", {"before", "late", "503", "elsewhere"}), ("gone", {"before", "late", "elsewhere"}),
+    ("reload-forget", {"before", "late", "503", "elsewhere", "refused", "cut"})])
+def test_a_node_that_is_away_costs_nobody_a_request_and_one_that_sends_wrongly_does(fault, kept):
+    def one(at, what, node="live-2"):
+        return Sample(at, at + 0.1, node, "api", False, what)
+    refused = "connection refused"
+    samples = {"before": one(8, refused), "refused": one(10.5, refused), "cut": one(10.6, "closed without an answer"),
+               "503": one(10.7, "status 503"), "late": one(15, refused), "elsewhere": one(10.5, refused, "live-1")}
+    bench = SimpleNamespace(load=SimpleNamespace(samples=list(samples.values())), nodes=NODES, now=lambda: 20.0)
+    judged = trial.judged(bench, 5, trial.Broken(fault, "live-2", 10.0, 11.0))
+    assert {name for name, sample in samples.items() if sample in judged} == kept
 
 
 def test_a_gap_is_counted_for_each_component_and_up_to_the_edges():

@@ -48,6 +48,9 @@ def test_what_the_server_lacks_is_refused_and_never_made_up(client, db, own):
     assert code_of(lambda: db.a.update_one({"_id": 1}, {"$set": {"l.$[e]": 2}}, array_filters=[{"e": 1}])) == 238
     assert code_of(lambda: db.a.update_one({"_id": 1}, [{"$set": {"l": 2}}])) == 238
     assert code_of(lambda: db.create_collection("c", capped=True, size=1000)) == 238
+    assert code_of(lambda: db.a.create_index([("l", "text")])) == 238
+    assert code_of(lambda: list(db.a.find().sort([("$score", 1)]))) == 238
+    assert code_of(lambda: list(db.aggregate([{"$match": {}}]))) == 238
     with pytest.raises(errors.PyMongoError):
         db.a.watch().next()
     with pytest.raises(errors.PyMongoError), client.start_session() as session, session.start_transaction():

@@ -82,6 +82,20 @@ def test_the_second_is_refused_and_told_who_is_first(store, monkeypatch):
     assert refused.value.exit_code == 3
 
 
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), NoAnswer("the answer was lost")])
+def test_what_was_taken_without_anybody_hearing_of_it_is_let_go(store, monkeypatch, trouble):
+    """A signal in the middle of it, or a lost answer: the next one need not wait for it to run out."""
+    put = store.place.put
+
+    def taken_and_cut(*arguments):
+        assert put(*arguments)
+        raise trouble
+    monkeypatch.setattr(store.place, "put", taken_and_cut)
+    with pytest.raises(type(trouble)):
+        store.take({"who": "ann"})
+    assert store.holder() is None
+
+
 def test_who_waits_gets_it_when_the_first_lets_go_and_hears_of_whom_he_waits(store):
     first, said = store.take({"who": "ann"}), []
     threading.Timer(0.5, first.release).start()
