@@ -28,7 +28,6 @@ for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
 from bgdeploy import verbs, verbs_beside  # noqa: E402  (the project is importable from wherever invoke was typed)
 
 
-
 def printed(kind, fault, trace):
     """Invoke prints --list and --help itself, and leaves a traceback where nobody reads them to the end (`| head`)."""
     if issubclass(kind, BrokenPipeError):

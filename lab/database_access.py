@@ -30,7 +30,7 @@ class Access:
 
 
 class Talk:
-    """One connection. :param run: (command) -> answer, the server's. `answer` never raises for what a client sends."""
+    """One connection. :param run: (command) -> answer, the server's. Junk from a client raises, and ends its connection."""
 
     def __init__(self, access, run):
         self.access, self.run, self.known, self.begun = access, run, access.user is None, None
@@ -98,9 +98,10 @@ class Talk:
             if before and before[0] == number:
                 return before[1]
             answer = self.run({key: value for key, value in command.items() if key != "txnNumber"})
-            self.access.written[session] = (number, answer)
-            while len(self.access.written) > SESSIONS:
-                self.access.written.popitem(last=False)
+            if answer["ok"]:            # one that failed may be tried again under the same number
+                self.access.written[session] = (number, answer)
+                if len(self.access.written) > SESSIONS:
+                    self.access.written.popitem(last=False)
         return answer
 
 

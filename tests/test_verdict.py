@@ -113,7 +113,9 @@ def test_every_run_is_ended_the_lock_is_free_and_the_last_command_was_good(chang
 def test_a_command_that_was_killed_or_refused_is_fine_if_the_next_one_finishes():
     commands = (("deploy", -9), ("resume", 3), ("deploy", 6))
     assert laws(evidence(commands=commands)) == set()
-    assert laws(evidence(commands=commands, runs={"before its first act": [{"at": 4, "kind": "began"}]})) == set()
+    begun = [{"at": 4, "kind": "began"}]
+    assert laws(evidence(commands=commands, runs={"before its first act": begun})) == set()
+    assert laws(evidence(commands=commands, runs={"killed": begun, "nobody killed this one": begun})) == {"ended"}
 
 
 @pytest.mark.parametrize("words, pools, wanted", [("llls", "llls", {}), ("lll-", "llll", {}), ("llll", "llls", {}),

@@ -85,6 +85,10 @@ def test_a_write_that_the_driver_repeats_is_done_once(server):
         for number in (1, 1, 2, 2):
             client.retried.command({**one, "txnNumber": Int64(number)})
         assert notes.find_one({"_id": 1})["n"] == 2
+        server.fail(["update"], errorCode=2)
+        assert code_of(lambda: client.retried.command({**one, "txnNumber": Int64(3)})) == 2
+        client.retried.command({**one, "txnNumber": Int64(3)})
+        assert notes.find_one({"_id": 1})["n"] == 3, "what failed was not done"
 
 
 @pytest.mark.parametrize("code", [10107, 189, 11600])       # not the primary any more; stepped down; shutting down
