@@ -33,22 +33,22 @@ def pursue(session, asked, options):
     :raises Trouble: refused before anything was done.
     """
     run, grip = new_id(), None
-    try:
-        grip = take_lock(session, asked, run, options)
-        if grip:
-            grip.keep()
-        with ExitStack() as stack:
+    with ExitStack() as stack:      # to the end: a second signal must not cut short how the first one ends
+        try:
+            grip = take_lock(session, asked, run, options)
+            if grip:
+                grip.keep()
             return locked(session, asked, options, run, grip, lambda: stack.enter_context(catching(session.interrupt)))
-    except KeyboardInterrupt:
-        session.interrupt.wanted = "SIGINT"
-        raise
-    except NoAnswer as e:
-        if session.begun:
+        except KeyboardInterrupt:
+            session.interrupt.wanted = "SIGINT"
             raise
-        raise Refused(e.sentence, e.next_command or "invoke status") from None      # nothing was done: that is no failed step
-    finally:
-        if grip:
-            let_go(grip, session)
+        except NoAnswer as e:
+            if session.begun:
+                raise
+            raise Refused(e.sentence, e.next_command or "invoke status") from None  # nothing was done: that is no failed step
+        finally:
+            if grip:
+                let_go(grip, session)
 
 
 def let_go(grip, session):

@@ -2,13 +2,17 @@
 
 import json
 import os
+import signal
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from bgdeploy import opening, run as running
+from bgdeploy.drive import Interrupt
 from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.goals import Asked
+from bgdeploy.interruption import AtOnce
 from bgdeploy.journal import Journal, read
 from bgdeploy.memory import fold
 from bgdeploy.model import Goal
@@ -39,6 +43,31 @@ def test_who_cannot_ask_for_the_lock_is_refused_before_any_act(session):
     session.console = SimpleNamespace(line=print)
     with pytest.raises(Refused, match="in the middle of a change"):
         running.pursue(session, Asked("standby", "green"), {})
+
+
+def test_a_signal_while_the_lock_is_let_go_does_not_cut_the_end_of_a_run_short(session, monkeypatch):
+    """A second Ctrl-C, some seconds after the first: the recap still has to come."""
+    class Grip:
+        def keep(self):
+            return self
+
+        def release(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+
+    def whole(session, asked, options, run, grip, begins):
+        begins()
+        session.begun = True
+        return "end", run
+    session.store, session.begun, session.interrupt = SimpleNamespace(take=lambda *_, **__: Grip()), False, Interrupt()
+    session.console = SimpleNamespace(line=print)
+    monkeypatch.setattr(running, "locked", whole)
+    before = signal.signal(signal.SIGTERM, AtOnce())
+    try:
+        assert running.pursue(session, Asked("deploy", "green"), {})[0] == "end"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert session.interrupt.wanted == "SIGTERM"
 
 
 class TestTakingAPlace:
