@@ -248,7 +248,8 @@ def test_a_reboot_is_told_apart_and_over_once_the_host_is_back(installed):
     boot = installed.look().boot
     installed.root("rm -f /var/lib/was")
     seen = installed.converge(OLD, OLD, run_list=("odd::reboot",))
-    assert seen.job.state == "reboot" and seen.exit == 35
+    # a container can be back within the second that the look after the run's end takes
+    assert seen.exit == 35 and seen.job.state == ("reboot" if seen.boot == boot else "again")
     until = time.monotonic() + 60
     while seen.boot == boot and time.monotonic() < until:
         time.sleep(0.3)
