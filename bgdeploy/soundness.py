@@ -226,6 +226,10 @@ def _heartbeats(data):
         live, standby = beat.get("live", Heartbeat.live), beat.get("standby", Heartbeat.standby)
         if live == standby or beat.get("ignore_case") and live.lower() == standby.lower():
             yield path + ("standby",), f'live and standby are the same word "{live}"', "write what the application really answers"
+        elif "standby" == live.lower() or "live" == standby.lower():     # read so, what is to leave LIVE would go live
+            key, said = ("live", live) if live.lower() == "standby" else ("standby", standby)
+            yield path + (key,), f'the word for {key} is "{said}", as if live and standby were swapped', \
+                "write each word behind the key that says what it means"
         if "{word}" not in flip_body(beat) + beat.get("flip_path", ""):
             yield path + ("flip_body",), "neither flip_body nor flip_path holds {word}", \
                 "put {word} where live or standby belongs"
