@@ -22,8 +22,10 @@ def typed(pairs, available):
         match = [full for full in available[name] if versions.same_version(text, full)]
         if not match:
             there = ", ".join(available[name][:5]) or "nothing"
-            raise Refused(f"{name} {text} is not published; the repository has {there}",
-                          f"invoke publish --component {name} --version {text}")
+            cure = f"invoke publish --component {name} --version {text}"
+            if not text[:1].isdigit():      # `latest`, a branch: RPM would take it, and nobody wants a package of that name
+                cure = "the same command with a version that is there, or without --version"
+            raise Refused(f"{name} {text} is not published; the repository has {there}", cure)
         chosen[name] = match[0]
     return chosen
 

@@ -38,6 +38,12 @@ class TestTyped:
             choose(steady(), pairs=(("web", "3.0.0"), ("api", "1.4.1")))
         assert refused.value.exit_code == 3 and refused.value.next_command == "invoke publish --component web --version 3.0.0"
 
+    @pytest.mark.parametrize("word", ["latest", "newest", "v2.0.0", "main"])
+    def test_what_is_no_version_is_not_to_be_published_but_left_out(self, word):
+        with pytest.raises(Refused, match=f"web {word} is not published") as refused:
+            release.typed((("web", word),), {"web": ["2.1.0-1"]})
+        assert "publish" not in refused.value.next_command and "without --version" in refused.value.next_command
+
     def test_a_prefix_of_a_version_is_another_version(self):
         with pytest.raises(Refused):
             release.typed([("web", "2.0")], REPOSITORY)
