@@ -138,4 +138,5 @@ def forgive(journal, seen):
     memory = fold(journal.events)
     hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events, h.stack)] if w and failed(h, w, memory)}
     hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
-    journal.write("forgave", hosts=sorted(hosts) + ["migrate"], why="resume")
+    migration = ["migrate"] if records.goal_of(journal.events).get("migrate") else []
+    journal.write("forgave", hosts=sorted(hosts) + migration, why="resume")

@@ -176,13 +176,15 @@ def refuse_left_out(asked, goal, seen, open_ones):
 
 def superseding(session, asked, open_ones):
     """A teller of the new run's journal. The open runs end when it does its first act, or had nothing to do: one that is
-    refused, or that a person does not confirm, takes nobody's place. A migration typed again takes that of one that failed."""
+    refused, or that a person does not confirm, takes nobody's place. A migration typed again takes that of one that failed, also
+    with its question: whoever answers that has answered for both."""
     left = list(open_ones) if asked.task in OVER else []
     if asked.task == "migrate":
         left = [(run, events) for run, events in open_ones if not records.goal_of(events).get("wants")]
 
     def tell(event):
-        if event["kind"] == "doing" or event["kind"] == "ended" and event["outcome"] in ("done", "warned"):
+        asks = event["kind"] == "asked" and asked.task == "migrate"
+        if event["kind"] == "doing" or asks or event["kind"] == "ended" and event["outcome"] in ("done", "warned"):
             while left:
                 run, events = left.pop()
                 journal = session.journal(run, events)

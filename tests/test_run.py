@@ -97,13 +97,20 @@ class TestTakingAPlace:
         running.superseding(session, Asked(task, "green"), self.OPEN)({"kind": "doing"})
         assert kept(session, "r1") == []
 
-    def test_a_migration_typed_again_takes_the_place_of_one_that_failed_and_of_nothing_else(self, session):
+    @pytest.mark.parametrize("begins", [{"kind": "doing", "step": "migrate"}, {"kind": "asked", "choices": ["repeat", "done"]}])
+    def test_a_migration_typed_again_takes_the_place_of_one_that_failed_and_of_nothing_else(self, session, begins):
         """The one that failed would have stayed open for ever: `status` went on naming it."""
         failed = ({"kind": "doing", "step": "migrate", "hosts": []}, ended("failed", steady()))
         alone = run(*failed, goal=Goal(migrate="m", kind="migrate"))
         tell = running.superseding(session, Asked("migrate"), [("m1", alone), *self.OPEN])
-        tell({"kind": "doing", "step": "migrate"})
+        tell({"kind": "began"})
+        assert kept(session, "m1") == []
+        tell(begins)
         assert kept(session, "m1")[-1]["outcome"] == "superseded" and kept(session, "r1") == []
+
+    def test_a_deployment_that_only_asks_takes_nobodys_place(self, session):
+        running.superseding(session, Asked("deploy", "green"), self.OPEN)({"kind": "asked", "choices": ["approve", "stop"]})
+        assert kept(session, "r1") == []
 
     def test_a_run_that_leaves_a_stack_out_of_live_is_not_passed_by(self):
         with pytest.raises(Refused, match="run r1 is open and has green out of LIVE") as refused:
@@ -164,7 +171,14 @@ def test_resume_forgives_what_failed_and_each_stack_by_its_own_release(tmp_path)
     for event in run(TAKEN, did("converge", "green-1", OUT)):
         journal.events.append(event)
     opening.forgive(journal, steady(host("green-1", "standby")))
-    assert set(journal.events[-1]["hosts"]) == {"green-1", "green-2", "migrate"}
+    assert journal.events[-1]["hosts"] == ["green-1", "green-2"]
+
+
+def test_resume_forgives_a_migration_only_where_the_run_has_one(tmp_path):
+    journal = Journal(str(tmp_path / "r"), lambda: 1.0)
+    journal.events += run(goal=Goal(migrate="m", kind="migrate"))
+    opening.forgive(journal, steady())
+    assert journal.events[-1]["hosts"] == ["migrate"]
 
 
 @pytest.mark.parametrize("task, goal", [("resume", deploy()), ("converge", by_hand("converge"))])
