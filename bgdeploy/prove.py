@@ -168,10 +168,10 @@ def mismatch(host, release):
     for c in host.components:
         wanted = release.version(c.name)
         if c.release != wanted:
-            what = f"{c.release or 'an unknown version'} runs"
-            if c.heartbeat == DOWN:
-                what = f"its service is down (installed: {c.installed or 'nothing'})"
-            yield f"{c.name} {wanted} was wanted and {what}"
+            other = f"was wanted, {c.installed or 'nothing'} is installed"
+            there = {wanted: "is installed", None: "was wanted"}.get(c.installed, other)
+            what = (c.note or "its service is down") if c.heartbeat == DOWN else f"{c.release or 'an unknown version'} runs"
+            yield f"{c.name} {wanted} {there}, and {what}"
 
 
 def reason(job):

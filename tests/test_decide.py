@@ -283,7 +283,7 @@ class TestConverge:
         assert done_to("converge", "green-1")(asked(deploy(), world, remembers(TAKEN, first, **QUIET)))
         again = steady(replace(stale, job=job(run="run.2")), host("green-2", "standby"))
         step = asked(deploy(), again, remembers(TAKEN, first, first, **QUIET))
-        assert isinstance(step, Stop) and "Chef ended ok on green-1, but api 2 was wanted and 1 runs" in step.why
+        assert isinstance(step, Stop) and "Chef ended ok on green-1, but api 2 is installed, and 1 runs" in step.why
 
     def test_where_chef_was_told_another_version_by_somebody_higher_the_stop_names_who(self):
         held = job(run="run.2", tail="converged, but not on what was asked: ... is set by env_override")
@@ -301,10 +301,12 @@ class TestConverge:
                                                             converged, **QUIET)), Stop)
 
     def test_a_service_that_is_down_after_chef_ended_ok_is_named_with_what_is_installed(self):
-        down = mixed("green-1", part("api", "standby", "2"), part("web", "down", "2"), job=job(run="run.2"))
         twice = did("converge", "green-1", OUT)
-        step = asked(deploy(), steady(down, host("green-2", "standby")), remembers(TAKEN, twice, twice, **QUIET))
-        assert isinstance(step, Stop) and "web 2 was wanted and its service is down (installed: 2)" in step.why
+        for installed, said in (("2", "is installed"), ("", "was wanted, nothing is installed"), (None, "was wanted")):
+            web = replace(part("web", "down", "2"), installed=installed, note="its service is inactive")
+            world = steady(mixed("green-1", part("api", "standby", "2"), web, job=job(run="run.2")), host("green-2", "standby"))
+            step = asked(deploy(), world, remembers(TAKEN, twice, twice, **QUIET))
+            assert isinstance(step, Stop) and f"web 2 {said}, and its service is inactive" in step.why
 
     def test_an_empty_host_of_a_running_stack_joins_without_a_drain(self):
         step = asked(deploy(release=ONE, hosts=("green-2",)), steady(host("green-2", "down", "")))
