@@ -315,7 +315,8 @@ def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted
     elif isinstance(step, Ask):
         outcome, code = "waiting", 7
         next_commands = tuple(f"invoke answer --run {memory.run} --choice {c}" for c in step.choices) + ("invoke resume",)
-        journal.write("asked", gate=step.gate, stack=step.stack, hosts=list(step.hosts), choices=list(step.choices), why=step.why)
+        journal.write("asked", gate=step.gate, stack=step.stack, hosts=list(step.hosts), choices=list(step.choices), why=step.why,
+                      expires=seen.at + policy.gate_expiry)
     else:
         outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
     why = f"{step.why}; {standing(seen, short)}" if interrupted else step.why

@@ -37,6 +37,16 @@ def question(events):
     return found if found and found["kind"] == "asked" else None
 
 
+def choices(question):
+    """The words that a question takes; a run may be stopped whatever it asks."""
+    return tuple(dict.fromkeys([*((question or {}).get("choices") or ()), "stop"]))
+
+
+def expires(question, expiry):
+    """Until when an answer is taken, in seconds since the epoch. :param expiry: the inventory's, for a journal that has none."""
+    return question.get("expires") or (question.get("at") or 0) + expiry
+
+
 def goals_of(events):
     """The goals that this run pursued, oldest first. One that was refused before any act of its own was never pursued."""
     found, fresh = [], False

@@ -5,6 +5,7 @@ Verdicts are for people and scripts; the rules in decide.py stand on single inst
 
 from datetime import datetime, timezone
 
+from bgdeploy import records
 from bgdeploy.model import DOWN, LIVE, MOVING, NO, STANDBY, YES, ComponentSeen
 
 UNKNOWN, SPLIT, MIXED = "unknown", "split", "mixed"
@@ -15,7 +16,8 @@ def status_document(site, seen, floor, lock=None, hold=None, excluded=None, run=
 
     :param site: site.Site. :param seen: model.Seen; a host of the site that is not in it counts as unknown.
     :param floor: {component: least number of proved-live instances}.
-    :param lock, hold: dicts as the store gives them, or None. :param run: the open run, or None.
+    :param lock, hold: dicts as the store gives them, None where there is none, {"unknown": True, "text": why} of a silent store.
+    :param run: the open run as `open_run` gives it, or None.
     :param excluded: {host: reason}, pairs, or dicts with host and reason.
     :param serving: {component: Counter of (host, version)}: who answered requests through LIVE; or None: not asked.
     """
@@ -63,6 +65,18 @@ def served(site, seen, answered=None):
     return rows
 
 
+def open_run(name, events, expiry):
+    """The open run as `status` shows it: who began what, how it stopped for now, what it asks and until when, what to type.
+
+    :param expiry: seconds that a question stands, for a journal that does not say it.
+    """
+    began, end, asked = records.last(events, "began") or {}, records.end_of(events) or {}, records.question(events)
+    question = asked and {"gate": asked.get("gate"), "stack": asked.get("stack"), "choices": list(records.choices(asked)),
+                          "why": asked.get("why"), "expires": moment(records.expires(asked, expiry))}
+    return {"run": name, "task": began.get("task"), "by": began.get("by"), "why": end.get("why"), "question": question,
+            "next": end.get("next") or ["invoke resume"]}
+
+
 def exit_code(document):
     """0: all answered and some stack serves; 6: mixed, split or unknown; 8: a component is not proved to be served by anybody."""
     proved, named = set(), set(_dict(document.get("floor")))
@@ -74,7 +88,8 @@ def exit_code(document):
                     proved.add(c["name"])
     if not named or named - proved:
         return 8
-    return 6 if any(stack["verdict"] in (UNKNOWN, SPLIT, MIXED) for stack in document["stacks"]) else 0
+    silent = any(_dict(document.get(key)).get("unknown") for key in ("lock", "hold"))
+    return 6 if silent or any(stack["verdict"] in (UNKNOWN, SPLIT, MIXED) for stack in document["stacks"]) else 0
 
 
 def exclusions(excluded):

@@ -85,7 +85,7 @@ def status_lines(document):
     floor = ", ".join(f"{name} {least}" for name, least in document["floor"].items())
     out += [f"floor: {floor}"] if floor else []
     out += [f"lock: {_who(document['lock'])}"] if document["lock"] else []
-    out += [f"frozen (hold): {_who(document['hold'])}; invoke unhold ends it"] if document["hold"] else []
+    out += [_hold(document["hold"])] if document["hold"] else []
     out += [f"excluded: {e['host']}: {line(e['reason'])}" for e in document["excluded"]]
     return out + _open_run(document["run"])
 
@@ -129,6 +129,12 @@ def _who(holder):
     return line(": ".join(part for part in parts if part))
 
 
+def _hold(hold):
+    if isinstance(hold, dict) and hold.get("unknown"):
+        return f"hold: {_who(hold)}"
+    return f"frozen (hold): {_who(hold)}; invoke unhold ends it"
+
+
 def _open_run(run):
     if not run:
         return []
@@ -137,6 +143,9 @@ def _open_run(run):
     by = person(run.get("by"))
     out = [f"open run: {line(run.get('run'))}, {line(run.get('task'))}" + (f", by {by}" if by else "")
            + (f": {line(run['why'])}" if run.get("why") else "")]
+    asked = mapping(run.get("question"))
+    if text(asked.get("expires")):
+        out.append(f"  asks {'|'.join(names(asked.get('choices')))}, until {line(asked['expires'])}")
     return out + [f"  next: {line(command)}" for command in names(run.get("next"))]
 
 
@@ -189,7 +198,10 @@ def _dropped(e):
 
 
 def _asked(e):
-    return f"{_where(e)}a person decides ({'|'.join(names(e.get('choices')))}): {text(e.get('why')) or ''}"
+    until, at = "", number(e.get("expires"))
+    if at is not None and 0 < at < 4e9:
+        until = f" (an answer is taken until {time.strftime('%Y-%m-%d %H:%M', time.localtime(at))})"
+    return f"{_where(e)}a person decides ({'|'.join(names(e.get('choices')))}): {text(e.get('why')) or ''}{until}"
 
 
 def _answered(e):

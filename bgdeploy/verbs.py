@@ -241,22 +241,19 @@ def status(console, env=None, json=False):
     with opened(site, console) as session:
         seen = session.look()
         serving = {c.name: balancer.who(site, site.live, c, 6) for c in site.components}
-        lock, hold, notes = None, None, []
+        notes = []
         try:
             lock, hold = session.store.holder(), session.store.held()
         except (NoAnswer, Refused) as e:
+            lock = hold = {"unknown": True, "text": "not known: the store does not answer"}     # never taken for free
             notes.append(f"the store does not answer: {e.sentence}")
         try:
             past = session.runs()
         except Refused as e:
             past = []
             notes.append(e.sentence)
-        runs, excluded, run = open_runs(past), records.left_out([events for _, events in past]), None
-        if runs:
-            name, events = runs[-1]
-            began, end = records.last(events, "began"), records.end_of(events)
-            run = {"run": name, "task": began.get("task"), "by": began.get("by"), "why": (end or {}).get("why"),
-                   "next": (end or {}).get("next") or ["invoke resume"]}
+        runs, excluded = open_runs(past), records.left_out([events for _, events in past])
+        run = verdicts.open_run(*runs[-1], site.policy.gate_expiry) if runs else None
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
         if json:
             console.document(document)
@@ -283,7 +280,9 @@ def check(console, env=None, json=False):
 def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     inventory.load(call.env(env, BASE), BASE)
     wanted, why = call.run(run), call.reason(reason)
-    word = call.choice(choice, CHOICES)
+    word = call.word(choice, "--choice", "one of " + ", ".join(CHOICES))
+    if word not in CHOICES:
+        raise no_choice(console, env, wanted, word)
     site = open_site(env)
     with opened(site, console) as session:
         found = {name: events for name, events in open_runs(session.runs())}
@@ -293,11 +292,8 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         question = records.question(found[name])
         if question is None and word != "stop":
             raise Refused(f"run {name} asks nothing", "invoke status")
-        allowed = tuple(dict.fromkeys([*((question or {}).get("choices") or ()), "stop"]))
-        if word is None:
-            raise BadInput(f"--choice is missing; run {name} asks {'|'.join(allowed)}")
-        call.choice(word, allowed)
-        if word != "stop" and session.clock() - (question.get("at") or 0) > site.policy.gate_expiry:
+        call.choice(word, records.choices(question))
+        if word != "stop" and session.clock() > records.expires(question, site.policy.gate_expiry):
             raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
         goal = goal_in(name, found[name])
         session.store.take({"run": name, "task": "answer"}).release()      # no driver may be running
@@ -313,6 +309,20 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         write_reports(session, name, journal.events)
     console.line(f"run {name}: {word}" + ("" if word == "stop" else "; next: invoke resume"))
     return 0
+
+
+def no_choice(console, env, run, word):
+    """The BadInput for a --choice that is missing or no word of ours: with the words of the question at hand, if there is one."""
+    name, allowed = None, CHOICES
+    try:
+        with opened(open_records(console, env), console) as session:
+            found = dict(open_runs(session.runs()))
+        name = run or max(found, default=None)
+        allowed = records.choices(records.question(found[name]))
+    except (Trouble, KeyError):
+        name = None
+    what = f"run {name} asks {'|'.join(allowed)}" if name else f"type --choice {'|'.join(allowed)}"
+    return BadInput("--choice is missing; " + what if word is None else f"--choice: {word} is not known; {what}")
 
 
 @verb

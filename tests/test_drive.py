@@ -210,7 +210,9 @@ class TestExitCodes:
         end, book, _ = run(rollout(), SERVED, events=lived(), policy=Policy(gates=("stack",)))
         assert (end.outcome, end.exit_code) == ("waiting", 7)
         assert end.next == ("invoke answer --run run --choice approve", "invoke answer --run run --choice stop", "invoke resume")
-        assert book.last("asked")["choices"] == ["approve", "stop"]
+        asked = book.last("asked")
+        assert asked["choices"] == ["approve", "stop"]
+        assert asked["expires"] == pytest.approx(asked["at"] + Policy().gate_expiry, abs=60)
 
     def test_7_closed_hours_met_between_stacks(self):
         always = (Closed(tuple(range(7)), 0, 1440),)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bgdeploy import report
+from bgdeploy import report, status, telling
 from bgdeploy.model import ComponentSeen, HostSeen, Seen
 
 SITE = SimpleNamespace(
@@ -101,3 +101,27 @@ def test_who_serves_is_proved_by_pools_and_shown_by_answers():
 ])
 def test_the_exit_code_of_status(hosts, code):
     assert report.exit_code(document(*hosts)) == code
+
+
+def test_a_store_that_is_silent_is_neither_free_nor_frozen_and_not_everybody_answered():
+    silent = {"unknown": True, "text": "not known: the store does not answer"}
+    found = document(*both(LIVE, LIVE), lock=silent, hold=silent)
+    assert found["lock"]["unknown"] is True and report.exit_code(found) == 6
+    said = "\n".join(telling.status_lines(found))
+    assert "lock: not known" in said and "hold: not known" in said and "frozen" not in said
+    assert report.exit_code(document(*both(LIVE, LIVE), lock={"text": "ann, deploy"}, hold={"reason": "stocktaking"})) == 0
+    assert report.exit_code(document(*both(STANDBY, STANDBY), lock=silent, hold=silent)) == 8
+
+
+@pytest.mark.parametrize("asked, until", [({"expires": 86400.0}, "1970-01-02T00:00:00.000Z"), ({}, "1970-01-01T00:01:40.000Z")])
+def test_an_open_run_says_what_it_asks_and_until_when(asked, until):
+    events = [{"n": 1, "kind": "began", "task": "deploy", "by": {"user": "ann"}},
+              {"n": 2, "at": 40.0, "kind": "asked", "gate": "live", "stack": "green", "choices": ["approve", "stop"],
+               "why": "next", **asked},
+              {"n": 3, "kind": "ended", "outcome": "waiting", "exit_code": 7, "why": "next", "next": ["invoke answer"]}]
+    run = status.open_run("r1", events, 60.0)
+    assert run["question"] == {"gate": "live", "stack": "green", "choices": ["approve", "stop"], "why": "next", "expires": until}
+    assert run["next"] == ["invoke answer"]
+    said = telling.status_lines(document(*both(LIVE, LIVE), run=run))
+    assert f"  asks approve|stop, until {until}" in said
+    assert status.open_run("r1", [*events, {"n": 4, "kind": "resumed"}], 60.0)["question"] is None

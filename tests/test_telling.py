@@ -1,5 +1,7 @@
 """What a line says is so, and no more than what is known."""
 
+import time
+
 import pytest
 
 from bgdeploy import telling
@@ -42,3 +44,15 @@ def test_a_drain_says_who_counted(by, words):
     event = {"kind": "waited", "wait": "drain", "stack": "green", "outcome": "drained", "counted_by": by}
     assert said(**event, seconds=2) == "green drained after 2.0 s" + words
     assert said(**event, seconds=0.0) == "green drained already" + words
+
+
+def test_a_question_says_until_when_it_stands(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    event = {"kind": "asked", "stack": "green", "choices": ["approve", "stop"], "why": "next is live"}
+    assert said(**event, expires=86400) == ("green a person decides (approve|stop): next is live (an answer is taken until "
+                                            "1970-01-02 00:00)")
+    for odd in (None, "soon", -1, 1e300):
+        assert said(**event, expires=odd) == "green a person decides (approve|stop): next is live"
+    monkeypatch.undo()
+    time.tzset()

@@ -210,8 +210,11 @@ def waiting(project, *more, goal=None):
 
 def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project):
     folder = waiting(project)
-    code, _, err = typed(verbs.answer, env=SITE)
-    assert code == 2 and "asks approve|stop" in err
+    for options, said in (({}, "--choice is missing"), ({"choice": "perhaps"}, "--choice: perhaps is not known"),
+                          ({"choice": "repeat"}, "there are approve, stop")):
+        code, _, err = typed(verbs.answer, **options, env=SITE)
+        assert code == 2 and said in err and "exclude" not in err
+        assert "asks approve|stop" in err or "repeat" in options.values()
     for _ in range(2):          # a person may think again
         assert typed(verbs.answer, choice="approve", env=SITE)[0] == 0
     with open(folder / "journal.jsonl", "a", encoding="utf-8") as file:
@@ -219,6 +222,21 @@ def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project
     code, _, err = typed(verbs.answer, choice="approve", env=SITE)
     assert code == 3 and "asks nothing" in err
     assert typed(verbs.answer, choice="stop", env=SITE)[0] == 0
+
+
+def test_a_question_that_has_expired_takes_no_answer_but_stop(project):
+    folder = waiting(project, {"kind": "asked", "stack": "green", "choices": ["approve", "stop"], "expires": time.time() - 1},
+                     {"kind": "ended", "outcome": "waiting", "exit_code": 7})
+    code, _, err = typed(verbs.answer, choice="approve", env=SITE)
+    assert code == 3 and "has expired" in err and folder.name in err
+    assert typed(verbs.answer, choice="stop", env=SITE)[0] == 0
+
+
+@pytest.mark.parametrize("env", [SITE, LAB])
+@pytest.mark.parametrize("options", [{}, {"choice": "perhaps"}, {"run": "r", "choice": "perhaps"}])
+def test_a_choice_that_is_missing_or_unknown_is_a_bad_call_whether_a_run_is_open_or_not(project, env, options):
+    code, _, err = typed(verbs.answer, **options, env=env)
+    assert code == 2 and "--choice" in err and "approve|stop|retry|exclude|proceed|repeat|done" in err
 
 
 @pytest.mark.parametrize("goal", [{"wants": ["green"]}, {"wants": [{"stack": "green"}]}, {"wants": 5},
