@@ -90,6 +90,7 @@ ODD = {
     "slow": "execute('slow') { command 'sleep 600' }\n",
     "flood": "ruby_block('flood') { block { puts 'y' * 1_000_000; raise 'z' * 1_000_000 } }\n",
     "compile": "raise 'not today'\n",
+    "bare": "dnf_package('web') { version '2.6.1-1'; flush_cache before: true }\n",
 }
 
 
@@ -156,6 +157,21 @@ def test_a_service_that_does_not_start_fails_and_the_next_version_over_it_comes_
     installed.root("for i in $(seq 60); do systemctl is-failed -q api && exit; sleep 0.5; done; true")
     seen = installed.converge(NEW, OLD)
     assert seen.job.state == "ok" and installed.answers("api", 8081)[0] == NEW
+
+
+def test_a_removal_script_that_stops_the_service_on_upgrades_too_leaves_it_down_unless_the_recipe_starts_it(installed, tmp_path):
+    for folder in ("lab/apps", "heartbeat_kit"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    description, warned = tmp_path / "lab/apps/web.yml", []
+    description.write_text(description.read_text().replace("scripts:\n", "scripts:\n  before-remove: scripts/stop.sh\n"))
+    (tmp_path / "lab/apps/scripts/stop.sh").write_text("systemctl stop web\n")
+    for version in ("2.6.0", "2.6.1"):
+        packages.publish(installed.site, "web", version, description_file=description, say=warned.append)
+    assert any("before-remove script" in said for said in warned)
+    assert installed.converge(OLD, "2.6.0-1").services["web"][0] == "active"
+    seen = installed.converge(OLD, "2.6.1-1", run_list=("odd::bare",))
+    assert seen.job.state == "ok" and seen.packages["web"] == "2.6.1-1" and seen.services["web"][0] == "inactive"
+    assert installed.converge(OLD, "2.6.1-1").services["web"][0] == "active"
 
 
 def test_a_version_is_found_at_once_though_the_host_keeps_metadata_for_days(installed):
