@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Callable
 
 from bgdeploy.decide import decide
-from bgdeploy.errors import NoAnswer, Unwritable
+from bgdeploy.errors import Trouble, Unwritable
 from bgdeploy.memory import fold, remember
 from bgdeploy.model import LIVE, Ask, Do, Done, Stop, Wait
 from bgdeploy.prove import drained, known, serves, shortfall, working
@@ -111,7 +111,7 @@ def pursue(goal, policy, journal, ports, interrupt, accept):
                 return finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted="back")
             seen = ports.look()
             memory = noted(memory, seen, policy)
-            served = {h.name: h.started for h in seen.hosts if h.name in memory.put and serves(h)}
+            served = {h.name: h.started for h in seen.hosts if h.name in memory.put and serves(h) and h.started is not None}
             if served:
                 write("seen_live", hosts=served)
             step = decide(goal, seen, memory, policy, seen.at)
@@ -130,8 +130,10 @@ def pursue(goal, policy, journal, ports, interrupt, accept):
                 if refusal is None:
                     continue
                 step = refusal
-        except NoAnswer as e:
-            step = Stop(e.sentence, e.next_command or "invoke status")
+        except Unwritable:
+            raise
+        except Trouble as e:        # also a file of ours that is gone meanwhile: in mid-run that is an end like others
+            step = Stop(e.sentence, e.next_command or ("invoke resume" if memory.acted else "invoke status"))
         return finish(journal, goal, ports, policy, memory, seen, step, accept)
 
 
@@ -176,6 +178,8 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     gone = ports.lost()
     if gone:
         return Stop(gone, "invoke status")
+    if interrupt.wanted:        # while that was written down, or the lock was asked for
+        return None
     since = time.monotonic()
     for result in ports.act(step, again, attempt):
         write("result", step=step.step, stack=step.stack, host=result.host, outcome=result.outcome, detail=result.detail,
@@ -291,6 +295,12 @@ def agreed(step, second):
     return step if step.hosts == second.hosts else None
 
 
+def stirred(events):
+    """Has this invocation done anything, or waited for anything?"""
+    since = max([n for n, e in enumerate(events) if e["kind"] in ("began", "joined", "resumed")], default=0)
+    return any(e["kind"] in ("doing", "waiting", "waited") for e in events[since:])
+
+
 def begun(events, goal):
     """Has the first act been done? Of this invocation, for a step by hand and for `back`; else of the run."""
     since = max([n for n, e in enumerate(events) if e["kind"] in ("began", "joined")], default=0)
@@ -320,6 +330,8 @@ def finish(journal, goal, ports, policy, memory, seen, step, accept, interrupted
     else:
         outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
     why = f"{step.why}; {standing(seen, short)}" if interrupted else step.why
+    if isinstance(step, Done) and not interrupted and not stirred(journal.events):
+        why = f"nothing to do, it is so already: {why}"
     if short and memory.acted and code in (4, 7):
         outcome, code = "failed", 8
         why = f"{why}. ACT NOW: the floor is not proved to be served: {'; '.join(short)}"
