@@ -24,6 +24,7 @@ class Part:
     why: str = ""
     outcome: str = None
     results: dict = field(default_factory=dict)     # host -> (outcome, detail, seconds)
+    release: str = None
 
     @property
     def seconds(self):
@@ -39,6 +40,7 @@ class Phase:
     parts: list
     end: float
     jobs: dict = field(default_factory=dict)        # host -> model.Job as it was last seen in this phase
+    old: dict = field(default_factory=dict)         # host -> what runs there, where the run stopped without what was wanted
 
     @property
     def start(self):
@@ -85,7 +87,8 @@ class Phase:
             over = any(part.kind == "chef" and part.outcome == "over" and host in part.hosts for part in self.parts)
             return said if over else ("unknown", "Chef was started; how it ended is not recorded", None)
         if job.state == "ok":
-            return "ok", "", job.seconds
+            old = self.old.get(host)
+            return ("failed", f"Chef ended ok, but {old}", job.seconds) if old else ("ok", "", job.seconds)
         what = "Chef still ran" if job.state == "running" else f"Chef ended {job.state}"
         return "failed" if job.state in BAD_JOBS else "unknown", f"{what}\n{job.tail}".rstrip(), job.seconds
 

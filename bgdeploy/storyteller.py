@@ -7,7 +7,7 @@ What the rules may remember of a run is memory.py's business and not this file's
 import math
 
 from bgdeploy.clean import line
-from bgdeploy.story import Part, Phase, Story
+from bgdeploy.story import STEPS, Part, Phase, Story
 from bgdeploy.tolerant import excluded_of, items, mapping, names, number, pairs, seen_of, text, whole
 
 WAITED_FOR = {"chef": "converge", "drain": "drain", "soak": "soak"}     # pool and host belong to the act before them
@@ -91,7 +91,7 @@ class _Reader:
 
     def on_doing(self, e, at):
         part = Part("act", text(e.get("step")) or "act", text(e.get("stack")) or "", names(e.get("hosts")), at, None,
-                    text(e.get("why")) or "")
+                    text(e.get("why")) or "", release=text(e.get("release")))
         self.begin(part)
         self.acts[part.step, part.stack] = part
 
@@ -197,6 +197,11 @@ class _Reader:
                 told = [job for at, job in self.jobs.get(host, ()) if phase.start <= at <= until]
                 if told:
                     phase.jobs[host] = told[-1]
+        if phase.step == "converge" and self.story.exit_code in (4, 7, 8) and not any(p.step in STEPS for p in later):
+            for host in phase.hosts:
+                wanted = next((p.release for p in reversed(phase.parts) if p.release and host in p.hosts), None)
+                old = other_versions(self.story.after, host, pinned({"wants": [{"release": wanted}]}))
+                phase.old.update({host: old} if old else {})
         last = phase.parts[-1]
         if last.kind in ("pool", "chef", "host") and (last.outcome == "stopped" or (not later and self.stopped and
                                                                                    self.story.exit_code in (4, 8))):
@@ -225,6 +230,13 @@ def joined(shares):
     balancers = {name: together([mapping(mapping(s.get("balancers")).get(name)) for s in shares], ("failures", "strays"))
                  for name in ("live", "standby")}
     return {**together(shares), "balancers": balancers}
+
+
+def other_versions(seen, host, wanted):
+    """What runs on a host instead of the versions wanted, as a sentence; "" where all is as wanted or nothing is known of it."""
+    found = seen.host(host) if seen else None
+    parts = [(c.name, wanted.get(c.name), c.release or "nothing") for c in found.components] if found and found.reachable else []
+    return "; ".join(f"{name} {want} was wanted, and {runs} runs" for name, want, runs in parts if want and runs != want)
 
 
 def drain_word(outcome):

@@ -190,11 +190,8 @@ class TestExitCodes:
         end, book, _ = run(deploy(), DONE)
         assert (end.outcome, end.exit_code) == ("done", 0) and book.kinds() == ["began", "ended"]
         assert end.why.startswith("nothing to do, it is so already: green is live on")
-
-    def test_what_was_done_or_waited_for_is_not_called_so_already(self):
         for more in (did("live", "green-1 green-2", READY), {"kind": "waiting", "wait": "pool", "stack": "green", "hosts": []}):
             assert run(deploy(), DONE, events=[more])[0].why.startswith("green is live on")
-            assert "so already" in run(deploy(), DONE, events=[more, {"kind": "resumed"}])[0].why
 
     def test_3_refused_before_the_first_act(self):
         end, _, _ = run(deploy(), steady(host("blue-1", "down")))

@@ -49,6 +49,23 @@ def test_a_failed_converge_is_a_failed_host_though_starting_it_went_well():
     assert {s["name"]: s["after"] for s in result["stacks"]} == {"green": "mixed", "blue": "live"}
 
 
+def test_a_converge_that_left_the_old_process_running_is_a_failed_host_though_chef_ended_ok():
+    """The screen said why the run stopped; scripts that read the steps were told that all of them were ok."""
+    run = events("failed-converge")
+    for e in run:
+        for h in (e.get("seen") or {}).get("hosts", ()):
+            if h["name"] == "green-1" and h["job"] and h["job"]["state"] == "failed":
+                h["job"]["state"] = "ok"
+                for c in h["components"]:
+                    c["release"] = {"api": "2.0.0-1", "web": "1.0.0-1"}[c["name"]]
+    step = report.result(run)["steps"][-1]
+    assert (step["name"], step["hosts"][0]["outcome"]) == ("converge", "failed")
+    assert step["hosts"][0]["detail"] == "Chef ended ok, but web 2.0.0-1 was wanted, and 1.0.0-1 runs"
+    assert 'name="converge green-1"' in report.junit(run) and report.junit(run).count("<failure") == 2
+    run[-1]["exit_code"] = 0
+    assert report.result(run)["steps"][-1]["hosts"][0]["outcome"] == "ok", "what is seen at a good end is no failure"
+
+
 def test_an_interrupted_converge_is_neither_ok_nor_failed():
     result = report.result(events("interrupted"))
     assert (result["outcome"], result["exit_code"], result["next"]) == ("interrupted", 5, ["invoke resume"])
