@@ -9,17 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from bgdeploy.outside import chef
 
 AT_ONCE = 8
+LIMIT = 4.0             # seconds for a host to answer: a run waits for it, and an abort leaves five
 OVER = ("done", "warned", "stopped")        # ends of a run that nobody carries on
 
 
-def of(site, shell, run, goal, journal, say):
-    """The reservation of a run, among those who are told its events; None where none is wanted."""
+def of(site, shell, run, goal, journal, say, stopped=lambda: False):
+    """The reservation of a run, among those who are told its events; None where none is wanted.
+
+    :param stopped: () -> the run was interrupted: ask for nothing more.
+    """
     if site.chef.cookbooks != "server" or not site.chef.reserve:
         return None
     names = [host.name for want in goal.wants for host in site.stack(want.stack).hosts] if goal.only is None else ()
     mine = Reservation(journal.events, names, site.chef.reserve / 4,
-                       lambda name: chef.reserve(shell, site, site.host(name), run),
-                       lambda name: chef.release(shell, site, site.host(name)), journal.write, say)
+                       lambda name: chef.reserve(shell, site, site.host(name), run, limit=LIMIT),
+                       lambda name: chef.release(shell, site, site.host(name), limit=LIMIT), journal.write, say, stopped)
     journal.tellers.append(mine)
     return mine
 
@@ -32,8 +36,9 @@ class Reservation:
     :param renew, release: (name) -> model.Result. :param write: journal.write. :param say: gets a sentence.
     """
 
-    def __init__(self, events, all_hosts, every, renew, release, write, say):
+    def __init__(self, events, all_hosts, every, renew, release, write, say, stopped=lambda: False):
         self.all_hosts, self.every, self.renew, self.release, self.write, self.say = all_hosts, every, renew, release, write, say
+        self.stopped = stopped
         self.due, self.asked = set(), None
         for event in events:
             self._noted(event)
@@ -44,12 +49,12 @@ class Reservation:
             self.end(self.due & set(event["hosts"]), self.write)
         elif event["kind"] == "ended" and event["outcome"] in OVER:
             self.end(self.due | set(self.all_hosts) if self.all_hosts else set(), None)
-        elif event["kind"] != "ended":
+        elif event["kind"] not in ("ended", "doing"):       # the act that is begun stands on a look of a moment ago
             self.longer(event["at"])
 
     def longer(self, now):
         """To be called now and then while nothing happens."""
-        if self.due and now - self.asked > self.every:
+        if self.due and now - self.asked > self.every and not self.stopped():
             self.asked = now
             self._each(self.renew, self.due)        # one that does not answer has its time from before
 

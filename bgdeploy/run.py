@@ -125,7 +125,7 @@ def locked(session, asked, options, run, grip, begins):
         lambda name: chef.look(session.shell, site, site.host(name), limit=LOOK).job if site.host(name) else None,
         lambda name, job, offset: chef.output(session.shell, site, site.host(name), job, offset, limit=LOOK), console.line,
         lambda: session.interrupt.wanted is not None))
-    reserved = reservation.of(site, session.shell, run, goal, journal, console.line)
+    reserved = reservation.of(site, session.shell, run, goal, journal, console.line, lambda: bool(session.interrupt.wanted))
     ports = Ports(
         look=lambda: watcher.looked(session.look(LOOK, goal.migrate)),
         act=lambda do, s, n: interruptible(acts(watcher.doing(do), s, n), do, session.interrupt),

@@ -7,7 +7,9 @@ from bgdeploy.reservation import Reservation
 class World:
     def __init__(self, events=(), all_hosts=("g1", "g2", "b1")):
         self.said, self.written, self.asked, self.released, self.silent = [], [], [], [], ()
-        self.told = Reservation(events, all_hosts, 900.0, self.renew, self.release, self.write, self.said.append)
+        self.interrupted = False
+        self.told = Reservation(events, all_hosts, 900.0, self.renew, self.release, self.write, self.said.append,
+                                lambda: self.interrupted)
 
     def renew(self, name):
         self.asked.append(name)
@@ -58,12 +60,23 @@ def test_a_run_that_is_still_open_and_a_step_by_hand_leave_them_waiting():
 
 def test_a_long_run_asks_for_longer_now_and_then():
     world = World([kept("g1", at=100.0)])
-    world.tell("doing", at=900.0)
+    world.tell("waiting", at=900.0)
     assert world.asked == []
-    world.tell("doing", at=1001.0)
+    world.tell("waiting", at=1001.0)
     world.told.longer(1002.0)
     world.told.longer(1902.0)
     assert world.asked == ["g1", "g1"]
+
+
+def test_it_never_comes_between_the_last_look_and_the_act_nor_holds_up_an_abort():
+    """A host that hangs costs seconds: the act would stand on an old look, and Jenkins would kill before the end was written."""
+    world = World([kept("g1", at=100.0)])
+    world.tell("doing", at=1001.0)
+    assert world.asked == []
+    world.interrupted = True
+    world.tell("acted", at=1002.0)
+    world.tell("interrupted", at=1003.0)
+    assert world.asked == []
 
 
 def test_a_host_that_does_not_answer_is_said_to_go_on_by_itself():
