@@ -37,6 +37,13 @@ def question(events):
     return found if found and found["kind"] == "asked" else None
 
 
+def lowered_floor(events):
+    """The floor that a person gave this run, or None: it holds until the run ends, however often that goes on."""
+    typed = (e["options"].get("floor") for e in reversed(events) if e.get("kind") in ("began", "joined", "resumed")
+             and isinstance(e.get("options"), dict))
+    return next((floor for floor in typed if type(floor) is int), None)
+
+
 def choices(question):
     """The words that a question takes; a run may be stopped whatever it asks."""
     return tuple(dict.fromkeys([*((question or {}).get("choices") or ()), "stop"]))

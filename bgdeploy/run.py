@@ -104,7 +104,7 @@ def locked(session, asked, options, run, grip, begins):
     else:
         goal = goals.goal(asked, known)
         refuse_left_out(asked, goal, seen, open_ones)
-    policy = policy_of(site, options)
+    policy = policy_of(site, options, events_of(joined) if asked.task != "back" else ())  # back: as ever
     if options.get("confirm") and not options["confirm"](goal, seen, policy):
         return None, None
     refuse_other_cookbooks(goal, seen, events_of(joined), revision)
@@ -194,10 +194,12 @@ def superseding(session, asked, open_ones):
     return tell
 
 
-def policy_of(site, options):
-    policy = site.policy
-    if options.get("floor") is not None:
-        policy = replace(policy, floor=(("*", options["floor"]),))
+def policy_of(site, options, events=()):
+    """The inventory's policy as this run has it: a lowered floor holds until the run ends. :param events: of the run so far."""
+    policy, floor = site.policy, options.get("floor")
+    floor = records.lowered_floor(events) if floor is None else floor
+    if floor is not None:
+        policy = replace(policy, floor=(("*", floor),))
     return replace(policy, closed=()) if options.get("override_hours") else policy
 
 

@@ -15,7 +15,7 @@ from bgdeploy.goals import Asked
 from bgdeploy.interruption import AtOnce
 from bgdeploy.journal import Journal, read
 from bgdeploy.memory import fold
-from bgdeploy.model import Goal
+from bgdeploy.model import Goal, Policy
 from tests.scenes import ONE, TWO, back, by_hand, deploy, did, host, job, rollout, steady
 from tests.test_records import OUT, ended, run
 
@@ -179,6 +179,17 @@ def test_resume_forgives_a_migration_only_where_the_run_has_one(tmp_path):
     journal.events += run(goal=Goal(migrate="m", kind="migrate"))
     opening.forgive(journal, steady())
     assert journal.events[-1]["hosts"] == ["migrate"]
+
+
+def test_a_floor_that_was_lowered_for_a_run_holds_when_that_goes_on_and_the_last_word_counts():
+    site, begun = SimpleNamespace(policy=Policy()), run(TAKEN)
+    begun[0]["options"] = {"floor": 1}
+    assert running.policy_of(site, {}, begun).floor == (("*", 1),)
+    again = [*begun, {"kind": "resumed", "options": {"floor": 0}}, {"kind": "resumed", "options": {}}]
+    assert running.policy_of(site, {}, again).floor == (("*", 0),)
+    assert running.policy_of(site, {"floor": 2}, again).floor == (("*", 2),)
+    for nothing in ((), [{"kind": "began", "options": {"floor": True}}, {"kind": "began", "options": 5}, {"kind": "joined"}]):
+        assert running.policy_of(site, {}, nothing) == Policy()
 
 
 @pytest.mark.parametrize("task, goal", [("resume", deploy()), ("converge", by_hand("converge"))])
