@@ -124,8 +124,9 @@ def answered(m, e):
 
 
 def forgave(m, e):
+    """named: a person named the hosts; else, on `resume`, who was taken out by a person stays so."""
     hosts = set(e.get("hosts") or ())
-    m = replace(m, forgiven=m.forgiven | hosts, released=without(m.released, hosts),
+    m = replace(m, forgiven=m.forgiven | hosts, released=without(m.released, hosts) if e.get("named", True) else m.released,
                 insane={k: v for k, v in m.insane.items() if k[0] not in hosts},
                 spent={**m.spent, **{h: n - 1 for h, n in m.converges.items() if h in hosts and n > 0}},
                 tries={k: n for k, n in m.tries.items() if k[1] not in hosts})

@@ -134,9 +134,9 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
 
 
 def forgive(journal, seen):
-    """`resume` gives every failure of before another try."""
+    """`resume` gives every failure of before another try. Whom a person took out was no failure: to put that back is typed."""
     memory = fold(journal.events)
     hosts = {h.name for h in seen.hosts for w in [records.pinned(journal.events, h.stack)] if w and failed(h, w, memory)}
     hosts |= {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries}
     migration = ["migrate"] if records.goal_of(journal.events).get("migrate") else []
-    journal.write("forgave", hosts=sorted(hosts) + migration, why="resume")
+    journal.write("forgave", hosts=sorted(hosts) + migration, why="resume", named=False)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from bgdeploy.drive import drive
 from bgdeploy.memory import fold
-from bgdeploy.model import Ask, Goal, Limits, Policy, Release, Want
+from bgdeploy.model import Ask, Goal, Limits, Policy, Release, Stop, Want
 from tests.datacentre import Instance, Killed, Machine, Notebook, World
 from tests.laws import Rules
 
@@ -187,7 +187,7 @@ def resume(world, book):
     book.events.append({"kind": "resumed", "at": world.now})
     memory = fold(book.events)
     hosts = {name for name, _, _ in memory.insane} | {key[1] for key in memory.tries} | set(memory.jobs)
-    book.events.append({"kind": "forgave", "hosts": sorted(hosts) + ["migrate"], "at": world.now})
+    book.events.append({"kind": "forgave", "hosts": sorted(hosts) + ["migrate"], "named": False, "at": world.now})
 
 
 def answer(world, book, question, choice):
@@ -274,6 +274,8 @@ def unfinished(world, goal, policy, book):
             answer(world, book, end.step, end.step.choices[0])
         elif end.exit_code in (0, 6):
             return world.broken
+        elif isinstance(end.step, Stop) and "someone took" in end.why:     # a person types what the sentence names
+            book.events.append({"kind": "forgave", "hosts": list(end.step.hosts), "at": world.now})
     return [f"not finished after all was mended: {end.why}", *world.broken]
 
 

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from bgdeploy import opening
 from bgdeploy.drive import Interrupt, drive
 from bgdeploy.errors import BadInput, Refused
 from bgdeploy.model import Goal, Policy
-from tests.scenes import dark, deploy, steady
+from tests.scenes import dark, deploy, did, steady
 from tests.test_drive import Book, OUT, READY, SERVED, Script, TAKEN, TESTED, began, run
 
 
@@ -45,3 +46,13 @@ def test_whom_a_person_takes_out_is_not_fought_though_the_host_was_out_of_reach_
     dim, out = steady(unsure, SERVED.host("green-2")), steady(READY.host("green-1"), SERVED.host("green-2"))
     end, _, script = run(deploy(), READY, READY, dim, SERVED, out, events=TESTED)
     assert [step for step, _, _ in script.done] == ["live"] and "someone took green-1 out" in end.why
+
+
+def test_resume_which_a_ci_job_types_by_itself_does_not_fight_whoever_took_a_host_out():
+    book = Book(began(steady()), *TESTED, did("live", "green-1 green-2", READY),
+                {"kind": "seen_live", "hosts": {h.name: h.started for h in READY.stack("green")}}, {"kind": "resumed"})
+    out = steady(READY.host("green-1"), SERVED.host("green-2"))
+    opening.forgive(book, out)
+    script = Script(book, out)
+    end = drive(deploy(), Policy(), book, script.ports)
+    assert script.done == [] and end.next == ("invoke live --stack green --hosts green-1",)

@@ -168,6 +168,15 @@ def test_forgiving_gives_another_try_and_keeps_count_of_the_converges():
     assert {key[1] for key in memory.tries} == {"green-2"}
 
 
+def test_whom_a_person_took_out_is_forgiven_only_where_a_person_names_the_host():
+    """`resume`, which a CI job types by itself, put such a host live again: it fought the person."""
+    lived = [did("live", "green-1", OUT), {"kind": "seen_live", "hosts": {"green-1": "api=s1,web=s1"}}]
+    forgave = {"kind": "forgave", "hosts": ["green-1"]}
+    assert remembers(*lived, {**forgave, "named": False}).released == {"green-1": "api=s1,web=s1"}
+    assert not remembers(*lived, {**forgave, "named": False}).tries
+    assert not remembers(*lived, forgave).released
+
+
 def test_asking_for_sanity_again_forgets_the_old_evidence():
     ok = passed("green-1", OUT)
     assert remembers(ok, {"kind": "forgave", "hosts": ["green-1"]}).sane
