@@ -282,10 +282,13 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     wanted, why = call.run(run), call.reason(reason)
     word = call.word(choice, "--choice", "one of " + ", ".join(CHOICES))
     if word not in CHOICES:
-        raise no_choice(console, env, wanted, word)
+        call.choice(word, choices_at_hand(console, env, wanted, word))
     site = open_site(env)
     with opened(site, console) as session:
-        found = {name: events for name, events in open_runs(session.runs())}
+        past = session.runs()
+        if wanted and not any(wanted in dict(known) for known in (past, session.runs(10 ** 6))):
+            raise BadInput(f"--run: there is no run {wanted}; invoke history lists them")
+        found = dict(open_runs(past))
         name = wanted or (max(found) if found else None)
         if name not in found:
             raise Refused(f"run {name} is not open" if name else "no run is open", "invoke history")
@@ -311,8 +314,11 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
     return 0
 
 
-def no_choice(console, env, run, word):
-    """The BadInput for a --choice that is missing or no word of ours: with the words of the question at hand, if there is one."""
+def choices_at_hand(console, env, run, word):
+    """The words of the question at hand, as far as records say it, for a --choice that is none of ours.
+
+    :raises BadInput: it is missing; with the same words.
+    """
     name, allowed = None, CHOICES
     try:
         with opened(open_records(console, env), console) as session:
@@ -321,8 +327,9 @@ def no_choice(console, env, run, word):
         allowed = records.choices(records.question(found[name]))
     except (Trouble, KeyError):
         name = None
-    what = f"run {name} asks {'|'.join(allowed)}" if name else f"type --choice {'|'.join(allowed)}"
-    return BadInput("--choice is missing; " + what if word is None else f"--choice: {word} is not known; {what}")
+    if word is None:
+        raise BadInput("--choice is missing; " + (f"run {name} asks " if name else "type --choice ") + "|".join(allowed))
+    return allowed
 
 
 @verb
