@@ -18,12 +18,11 @@ def is_open(events):
     superseded. A step by hand other than `live` does not end it."""
     if last(events, "doing", "asked") is None:
         return False
-    end, begin = last(events, "ended"), last(events, "began", "joined", "resumed") or {}
-    if end is None or begin.get("n", 0) > end.get("n", 0):
-        return True
-    if end.get("outcome") not in ("done", "warned"):
-        return end.get("outcome") not in ("stopped", "superseded")
-    return (begin.get("goal") or goal_of(events)).get("only") in PARTIAL
+    at = max((n for n, e in enumerate(events) if e.get("kind") in ("began", "joined", "resumed")), default=0)
+    ends = {e.get("outcome") for e in events[at:] if e.get("kind") == "ended"}
+    if ends & {"stopped", "superseded"}:        # whatever a driver that was told late to stop has written since
+        return False
+    return not ends & {"done", "warned"} or (events[at].get("goal") or goal_of(events)).get("only") in PARTIAL
 
 
 def end_of(events):

@@ -66,6 +66,12 @@ class TestOpen:
         assert not records.is_open(run(ACT, ended("failed"), joined(back(), "back"), ended("warned")))
         assert records.is_open(run(ACT, ended("failed"), joined(back(), "back"), ended("refused")))
 
+    def test_what_a_driver_that_was_told_late_to_stop_writes_after_back_opens_it_no_more(self):
+        """A sanity test or a hook may take a minute; back waits five seconds for it, flips, and has ended by then."""
+        late = [{"kind": "result"}, {"kind": "interrupted"}, ended("interrupted")]
+        assert not records.is_open(run(ACT, joined(back(), "back"), did("standby", "green-1", OUT), ended("done"), *late))
+        assert not records.is_open(run(ACT, ended("superseded"), ended("failed")))
+
 
 class TestWhatGoesOn:
     def test_what_was_refused_in_it_does_not_say_how_it_goes_on(self):
