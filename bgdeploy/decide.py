@@ -9,8 +9,8 @@ from bgdeploy import versions
 from bgdeploy.holds import gated, patient, timely
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait, Want
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
-                            may_serve, running, sane, serves, short, shortfall, state, tested, too_full, unsound, untouched,
-                            wave_size)
+                            may_serve, one_version, running, sane, serves, short, shortfall, state, tested, too_full, unsound,
+                            untouched, wave_size)
 from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
 from bgdeploy.waits import patience, pool, trouble
 
@@ -322,6 +322,9 @@ def narrowed(q, want, name, step):
 def warnings(q):
     """What a person must read though the goal is reached: pairs (key for the inventory's `accept`, sentence)."""
     found = [("excluded", f"{name} is excluded: {why}") for name, why in sorted(q.memory.excluded.items())]
+    if q.goal.kind == "back" and one_version(q.seen):
+        found.append(("nothing-older", "every stack runs the same versions: nothing older serves; invoke rollback --stack "
+                                       f"{q.goal.wants[-1].stack} brings it back"))
     for want in q.goal.wants:
         found += [("dropped", why) for why in failures(q, want, hosts_of(q, want)).values()]
         if q.goal.kind == "back":

@@ -87,16 +87,6 @@ def refuse_other_cookbooks(goal, seen, events, revision):
                           f"invoke deploy --stack {want.stack} --version {typed}")
 
 
-def one_version(seen):
-    """Does every component run in one version only? Then `back` has nothing older to go back to."""
-    found = {}
-    for h in seen.hosts:
-        for c in h.components:
-            if c.release:
-                found.setdefault(c.name, set()).add(c.release)
-    return bool(found) and all(len(v) == 1 for v in found.values())
-
-
 def begin(session, journal, asked, goal, seen, options, joined, policy):
     """Write what the run is to do, on whose word, and what was typed that weakens a guard: before any act of its own."""
     said = {"by": session.by(), "task": asked.task, "reason": options.get("reason")}
@@ -126,9 +116,6 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
         if any(options["floor"] < n for n in usual.values()):
             why = options.get("reason") or "no reason given"
             journal.write("warned", key="floor", text=f"the floor was lowered to {options['floor']} for this run ({why})")
-    if asked.task == "back" and one_version(seen):
-        journal.write("warned", key="nothing-older", text="every stack runs the same versions: nothing older serves; "
-                      f"invoke rollback --stack {asked.stack} brings it back")
     if options.get("override_hours"):
         journal.write("warned", key="hours", text=f"closed hours were overridden: {options['override_hours']}")
 

@@ -150,6 +150,16 @@ def unsound(host):
     return f"its last Chef run ended {host.job.state}" if ended_badly else None
 
 
+def one_version(seen):
+    """Does every component run in one version only? Then `back` has nothing older to go back to."""
+    found = {}
+    for h in seen.hosts:
+        for c in h.components:
+            if c.release:
+                found.setdefault(c.name, set()).add(c.release)
+    return bool(found) and all(len(v) == 1 for v in found.values())
+
+
 def failed(host, release, memory):
     """Why this run's converge failed on the host, or None. 'lost', 'again' and 'reboot' are not failures: converge again."""
     if host.name in memory.forgiven or not our_job(host, memory) or host.job.release != release.id:

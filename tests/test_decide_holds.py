@@ -271,6 +271,14 @@ class TestRescue:
         worked = steady(host("green-1", "standby", job=job(state="failed")), OUT.host("green-2"), *self.DOWN.stack("blue"))
         assert asked(deploy(), worked, remembers(TAKEN, short_since=NOW - 4)).hosts == ("green-2",)
 
+    def test_at_its_end_back_says_whether_anything_older_serves_and_where_it_is_refused_it_warns_of_nothing(self):
+        """A warning of a `back` that was refused made the run that went on end with 6."""
+        out = [host(f"green-{n}", "standby", release="2") for n in (1, 2)]
+        assert asked(back(), steady(*out)).warnings == ()
+        (key, said), = asked(back(), steady(host("green-1", "standby"), host("green-2", "standby"))).warnings
+        assert key == "nothing-older" and "invoke rollback --stack green" in said
+        assert isinstance(asked(back(), steady(host("blue-1", "down"))), Stop)
+
     def test_what_lacks_elsewhere_and_this_host_does_not_have_is_no_reason_to_put_it_back(self):
         before = steady(mixed("green-2", part("api")), mixed("blue-2", part("api"), part("web", "down")))
         after = steady(mixed("green-2", part("api", "standby")), before.host("blue-2"))
@@ -320,7 +328,7 @@ class TestBack:
         end = asked(back(), steady(host("green-1", "standby"), dark("green-2")))
         assert isinstance(end, Done) and ("unreachable", "green-2 was not reached and not flipped") in end.warnings
         cut = replace(host("green-2", "standby"), reachable=False)
-        assert not asked(back(), steady(host("green-1", "standby"), cut)).warnings
+        assert "unreachable" not in dict(asked(back(), steady(host("green-1", "standby"), cut)).warnings)
 
     def test_where_nobody_is_known_to_serve_dead_hosts_are_no_success(self):
         stop = asked(back(), steady(*map(dark, ("green-1", "green-2", "blue-1", "blue-2"))))
