@@ -121,9 +121,11 @@ class Console:
         """How a run ended: the last lines of what it failed of, the recap, and where everything lies."""
         result = report.result(events)
         failures = [] if result["exit_code"] == 0 else telling.failure_lines(result)      # what a later try made good
+        words = telling.last_words(events[-1])
         self._say(*([""] + failures if failures else []), "", *report.recap(events), "",
-                  f"report: {folder}/report.html (also result.json, junit.xml, hosts/)",
-                  *telling.last_words(events[-1]))
+                  f"report: {folder}/report.html (also result.json, junit.xml, hosts/)", *words)
+        if self.gone and self._talk is self._document:      # nobody reads stdout any more; somebody may read the other one
+            self._errors.write("".join(f"{row}\n" for row in words))
 
     def flush(self):
         """Take the live line away and hand over all that was written."""

@@ -1,5 +1,6 @@
 """The terminal: one event one line where nobody watches, colour where somebody does, and no end of a reader ends us badly."""
 
+import errno
 import io
 import json
 import os
@@ -213,6 +214,21 @@ def test_a_reader_that_went_away_is_noted_once_and_gives_no_traceback():
     child.stderr.close()
     assert child.wait(30) == 0
     assert err == "True 1\n"
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_how_a_run_ended_whose_output_nobody_took_is_said_once_on_stderr(json):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    err = io.StringIO()
+    console = Console(out=Full(), err=err, tty=False, json=json)
+    console.line("talk")
+    ended = {"kind": "ended", "exit_code": 5, "outcome": "interrupted", "why": "interrupted by output gone; blue serves",
+             "next": ["invoke resume"]}
+    console.ended([*events("rollout")[:-1], ended], "runs/r")
+    assert err.getvalue().count("\ninterrupted by output gone; blue serves; next: invoke resume\n") == json
+    assert err.getvalue().endswith("interrupted by output gone; blue serves; next: invoke resume\n")
 
 
 @pytest.mark.parametrize("redirect", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/null", ">/dev/full"])
