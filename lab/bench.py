@@ -40,7 +40,7 @@ def named(text, name):
 def hasty(text):
     """Short limits, so that what never comes is not waited for long; a STANDBY that is slower than LIVE, so that it is waited
     for; a driver's watcher that leaves the machine to the hosts."""
-    text = text.replace("watch: {rate: 300}", "watch: {rate: 10}")
+    text = re.sub(r"watch: \{rate: \d+\}", "watch: {rate: 10}", text)
     text = re.sub(r"(standby-1: .*interval: )0.5", r"\g<1>2", text)
     return text.replace("limit: 900", "limit: 120, lock_wait: 5") + POLICY
 

@@ -26,7 +26,7 @@ done
 
 
 def with_a_shared_store(text):
-    text = text.replace("watch: {rate: 300}", "watch: {rate: 30}").replace("timeout: 2}", "timeout: 3}")
+    text = text.replace("timeout: 2}", "timeout: 3}")
     rows = [row for row in text.split("\n") if not row.startswith("store:")]
     name = next(row.split()[1] for row in rows if row.startswith("name:"))
     return "\n".join(rows + ["store: mongodb://10.77.0.6:27017/bgdeploy", f"hooks: .lab/{name}/hooks"])

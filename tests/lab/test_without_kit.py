@@ -26,7 +26,7 @@ def described(text):
     text = text.replace("    port: 8080\n", "    port: 8080\n" + BEAT % "connections")
     text = re.sub(r"\{address: (10\.77\.0\.[345]), ", r"{address: \1, stats: 'http://\1:8404/', ", text)
     text = text.replace("path: cookbooks", f"path: {cookbooks_of(text)}")
-    return text.replace("watch: {rate: 300}", "watch: {rate: 100}\ndrain: {limit: 20, wait: 2}")
+    return text.replace("\nlab: {}", "\ndrain: {limit: 20, wait: 2}\nlab: {}")
 
 
 def cookbooks_of(text):
