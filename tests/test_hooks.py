@@ -4,6 +4,8 @@ import http.server
 import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import threading
 import time
@@ -12,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from bgdeploy.outside import hooks
-from bgdeploy.site import Component, Heartbeat, Secret, Ssh
+from bgdeploy.site import Balancer, Component, Heartbeat, Secret, Ssh
 from tests.serving import ROOT, eventually
 
 FACTS = {"run": "20260101-000000-aa", "task": "rollout", "step": "standby", "stack": "green", "hosts": "green-1,green-2",
@@ -26,7 +28,8 @@ def site(tmp_path):
     (tmp_path / "hooks").mkdir()
     web = Component("web", "web", "web", "web", heartbeat)
     return SimpleNamespace(name="shop", file="shop.yml", base=str(tmp_path), hooks=str(tmp_path / "hooks"), ssh=Ssh(),
-                           store_password=None, database_password=None, components=(web,))
+                           store_password=None, database_password=None, components=(web,), standby=Balancer("standby", (), ()),
+                           live=Balancer("live", (), (), stats_password=Secret(env="OUR_BALANCER_LOGIN")))
 
 
 def write(site, text, name="before-live", mode=0o755):
@@ -54,8 +57,6 @@ def test_what_it_says_is_the_reason_of_a_refusal(site):
     write(site, "#!/bin/sh\necho the cache is cold\nexit 3\n")
     ended = hooks.run(site, "before-live", FACTS)
     assert (ended.outcome, ended.detail) == ("refused", "the cache is cold (exit 3)")
-    write(site, "#!/bin/sh\nkill -9 $$\n")
-    assert "killed by SIGKILL, without a word" in hooks.run(site, "before-live", FACTS).detail
 
 
 @pytest.mark.parametrize("text, mode, said", [("#!/bin/sh\n", 0o644, "chmod"), ("no program\n", 0o755, "#!/bin/sh"),
@@ -89,6 +90,29 @@ def test_an_interrupted_run_does_not_wait_for_it(site):
     assert ended.outcome == "failed" and "interrupted" in ended.detail and time.monotonic() - began < 4
 
 
+def test_one_that_runs_as_another_user_is_told_and_not_waited_for(site):
+    """`exec sudo ...`: no signal of ours reaches it."""
+    if os.getuid():
+        pytest.skip("needs root, to be somebody else for a moment")
+    write(site, "#!/bin/sh\nexec sleep 20\n")
+    began = time.monotonic()
+    try:
+        ended = hooks.run(site, "before-live", FACTS, stop=lambda: os.setresuid(65534, 65534, 0) is None)
+    finally:
+        os.setresuid(0, 0, 0)
+    process = int(re.search(r"process (\d+) goes on", ended.detail)[1])
+    os.kill(process, signal.SIGKILL)
+    assert ended.outcome == "failed" and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("number", [9, 35])
+def test_one_that_a_signal_ended_is_a_refusal_that_names_it_whether_it_has_a_name_or_not(site, number):
+    write(site, f"#!/bin/bash\nkill -{number} $$\n")
+    ended = hooks.run(site, "before-live", FACTS)
+    name = "SIGKILL" if number == 9 else "signal 35"
+    assert ended.outcome == "refused" and ended.detail.endswith(f"killed by {name}, without a word")
+
+
 def test_a_background_child_that_keeps_the_output_open_is_not_waited_for(site):
     write(site, "#!/bin/sh\nsleep 5 &\necho done\n")
     began = time.monotonic()
@@ -111,8 +135,8 @@ def test_a_flood_is_capped_and_control_characters_and_secrets_are_gone(site):
 
 def test_it_does_not_see_credentials(site, monkeypatch):
     """Neither by what they are called nor by what the inventory calls them; what is meant for hooks comes through."""
-    for name in ("OUR_ODD_NAME", "BGDEPLOY_HEARTBEAT_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "CI_JOB_TOKEN",
-                 "GPG_PASSPHRASE", "STRIPE_API_KEY"):
+    for name in ("OUR_ODD_NAME", "OUR_BALANCER_LOGIN", "BGDEPLOY_HEARTBEAT_TOKEN", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY",
+                 "CI_JOB_TOKEN", "GPG_PASSPHRASE", "STRIPE_API_KEY"):
         monkeypatch.setenv(name, "hunter22")
     monkeypatch.setenv("BGDEPLOY_HOOK_CHAT_TOKEN_URL", "meant-for-it")
     write(site, "#!/bin/sh\nenv | grep -c hunter22\nenv | grep -c meant-for-it\necho $HOME\n")

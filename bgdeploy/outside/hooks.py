@@ -58,11 +58,12 @@ def run(site, name, facts, limit=LIMIT, stop=lambda: False):
     said = clean.clean(output, 2000).strip()
     if ended:
         why = f", the limit is {limit:g} s" if ended == "late" else ": the run was interrupted"
-        what = f"{path} was ended after {seconds:.0f} s{why}"
+        left = "" if process.poll() is not None else f"; process {process.pid} goes on, of a user whom no signal of ours reaches"
+        what = f"{path} was ended after {seconds:.0f} s{why}{left}"
         return Ended(name, "failed", what + (f"; its last words: {said}" if said else ""), seconds)
     if process.returncode == 0:
         return Ended(name, "ok", said, seconds)
-    how = f"exit {process.returncode}" if process.returncode > 0 else f"killed by {signal.Signals(-process.returncode).name}"
+    how = f"exit {process.returncode}" if process.returncode > 0 else f"killed by {_signal(-process.returncode)}"
     return Ended(name, "refused", f"{said} ({how})" if said else f"{path}: {how}, without a word", seconds)
 
 
@@ -76,8 +77,8 @@ def environment(site, facts):
 
 def _named(site):
     """Variables that the inventory names as the source of a credential, whatever they are called."""
-    secrets = [getattr(site, "store_password", None), getattr(site, "database_password", None),
-               getattr(getattr(site, "ssh", None), "sudo_password", None)]
+    secrets = [site.store_password, site.database_password, site.ssh.sudo_password, site.live.stats_password,
+               site.standby.stats_password]
     for component in site.components:
         secrets += [component.heartbeat.token, component.heartbeat.password]
     return {secret.env for secret in secrets if secret and secret.env}
@@ -117,14 +118,21 @@ def _follow(process, until, stop):
 
 
 def _end(process):
-    """Ends the whole process group."""
+    """Ends the whole process group, as far as that is ours to do: what runs as another user (`exec sudo ...`) takes no signal."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             break
-        if number == signal.SIGTERM:
-            end = time.monotonic() + GRACE
-            while process.poll() is None and time.monotonic() < end:
-                time.sleep(0.02)
-    process.wait()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            pass
+
+
+def _signal(number):
+    """Its name, or what there is of one: real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
