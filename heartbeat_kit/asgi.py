@@ -40,8 +40,8 @@ class Middleware:
     async def _answer(self, scope, receive):
         names = {name.decode("latin-1").lower(): value.decode("utf-8", "replace") for name, value in scope["headers"]}
         content = await _body(receive) if scope["method"] == "PUT" else b""
-        request = Request(scope["method"], scope["path"], lambda name: names.get(name.lower(), ""), lambda: content, _peer(scope),
-                          tuple(scope.get("server") or ("", "")))
+        request = Request(scope["method"], scope["path"], lambda name, missing="": names.get(name.lower(), missing),
+                          lambda: content, _peer(scope), tuple(scope.get("server") or ("", "")))
         return await asyncio.get_event_loop().run_in_executor(self._pool(), self.heartbeat.answer, request, await self._verdict())
 
     async def _verdict(self):

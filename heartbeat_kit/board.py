@@ -58,7 +58,9 @@ class Board:
             self._counters[0] = self._requests
 
     def leave(self):
-        """Count one request out."""
+        """Count one request out. A process that the application forked in its middle does not end it."""
+        if self._pid != os.getpid():
+            return
         with self._lock:
             self._requests -= 1
             self._counters[0] = self._requests
@@ -144,11 +146,14 @@ class Board:
 
     def _claim(self):
         """Take a slot that is free or whose worker is gone. The pid goes in last: until then the slot is nobody's."""
+        me = os.getpid()
+        birth = process.born(me)
+        if birth is None:
+            raise OSError("/proc does not tell which workers live")
         for offset in range(0, SLOTS * SLOT, SLOT):
             pid, born = struct.unpack_from("=qq", self._map, offset)
             if not pid or process.born(pid) != born:
-                me = os.getpid()
-                struct.pack_into("=qqqq", self._map, offset, 0, process.born(me) or 0, 0, 0)
+                struct.pack_into("=qqqq", self._map, offset, 0, birth, 0, 0)
                 self._map[offset + 32:offset + 32 + VERSION] = self.version.ljust(VERSION, b"\0")
                 struct.pack_into("=q", self._map, offset, me)
                 self._counters = memoryview(self._map)[offset + 16:offset + 32].cast("q")    # one aligned store an update

@@ -1,6 +1,7 @@
 """The heartbeat of one component: what it answers to whom. The protocol without a server; wsgi.py and asgi.py carry it."""
 
 import contextlib
+import inspect
 import json
 import os
 
@@ -104,7 +105,11 @@ class Heartbeat:
     def health(self):
         """(healthy, why) by the application's own word."""
         try:
-            return (True, "") if self._healthy is None or self._healthy() else (False, "healthy() said no")
+            said = self._healthy is None or self._healthy()
+            if inspect.iscoroutine(said):
+                said.close()
+                return False, "healthy() has to be awaited: write it as async def under ASGI, as def under WSGI"
+            return (True, "") if said else (False, "healthy() said no")
         except Exception as error:
             return False, state.line("healthy() raised %s: %s" % (type(error).__name__, error))
 
@@ -149,13 +154,13 @@ class Heartbeat:
         if verdict == door.WRONG:
             return text(403, "wrong token\n")
         body = request.body()
-        word = body.decode("utf-8", "replace").strip()
+        word = body.strip().decode("utf-8", "replace")
         if word not in state.WORDS or len(body) > SHORT:
             return text(400, "the body must be live or standby\n")
         header = request.header
         try:
             self.state.set(word, by=header("X-Bgdeploy-By") or request.peer, why=header("X-Bgdeploy-Reason"),
-                           run=header("X-Bgdeploy-Run"), check=lambda: self._expected(header("If-Match")))
+                           run=header("X-Bgdeploy-Run"), check=lambda: self._expected(header("If-Match", None)))
         except Mismatch as mismatch:
             return text(412, "%s\n" % mismatch, ("ETag", self.etag))
         except state.Busy as error:
@@ -167,7 +172,7 @@ class Heartbeat:
 
     def _expected(self, condition):
         """Raise Mismatch unless the condition names what runs. Called with the state file's lock held."""
-        if not condition or condition.strip() == "*":
+        if condition is None or condition.strip() == "*":       # an empty one names nothing that could run
             return
         if self.etag not in [part.strip() for part in condition.split(",")]:
             raise Mismatch("runs %s" % self.etag)

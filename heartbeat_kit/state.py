@@ -100,9 +100,11 @@ class State:
             return self.read()
         mark = (found.st_mtime_ns, found.st_ino, found.st_size)
         known = self._known
-        if known is None or known[0] != mark:
-            known = self._known = (mark, self.read())
-        return known[1]
+        if known is not None and known[0] == mark:
+            return known[1]
+        stored = self.read()
+        self._known = None if stored.note else (mark, stored)      # one that could not be read (no descriptor left) may be soon
+        return stored
 
     def set(self, word, by="", why="", run="", check=None):
         """Store a word; return the new Stored once file and directory are on disk.

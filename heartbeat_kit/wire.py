@@ -6,8 +6,8 @@ SHORT = 64                  # bytes of body that a flip may have
 NOT_KEPT = ("Cache-Control", "no-store")
 
 Request = namedtuple("Request", "method path header body peer local")
-Request.__doc__ = """header(name) -> text; body() -> at most SHORT + 1 bytes, none of one that did not come whole; peer: address
-or ""; local: (address, port)."""
+Request.__doc__ = """header(name, missing="") -> text; body() -> at most SHORT + 1 bytes, none of one that did not come whole;
+peer: address or ""; local: (address, port)."""
 Answer = namedtuple("Answer", "status headers body")
 
 

@@ -20,7 +20,8 @@ class Middleware:
         board = heartbeat.board
         board.enter()
         try:
-            return Counted(self.application(environ, start_response), board.leave)
+            body = self.application(environ, start_response)
+            return (Sized if hasattr(body, "__len__") else Counted)(body, board.leave)
         except BaseException:
             board.leave()
             raise
@@ -37,9 +38,6 @@ class Counted:
     def __iter__(self):
         return iter(self.body)
 
-    def __len__(self):                  # servers derive Content-Length from a body of one part
-        return len(self.body)
-
     def close(self):
         leave, self.leave = self.leave, None
         if leave is None:
@@ -53,9 +51,19 @@ class Counted:
     __del__ = close
 
 
+class Sized(Counted):
+    """A body of known parts: servers derive Content-Length from one of one part. They ask any body that has a length."""
+
+    __slots__ = ()
+
+    def __len__(self):
+        return len(self.body)
+
+
 def _request(environ):
-    def header(name):
-        return environ.get("HTTP_" + name.upper().replace("-", "_"), "").encode("latin-1", "replace").decode("utf-8", "replace")
+    def header(name, missing=""):
+        value = environ.get("HTTP_" + name.upper().replace("-", "_"))
+        return missing if value is None else value.encode("latin-1", "replace").decode("utf-8", "replace")
 
     def body():
         try:

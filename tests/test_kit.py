@@ -1,6 +1,7 @@
 """The heartbeat kit: its state file, its command line, its start id."""
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -36,6 +37,13 @@ class TestStateFile:
     def test_a_file_that_cannot_be_read_is_standby(self, kept):
         os.mkdir(kept.file)
         assert kept.read().word == "standby" and "cannot read" in kept.read().note
+
+    def test_a_moment_in_which_it_could_not_be_read_is_not_remembered(self, kept, monkeypatch):
+        kept.set("live")
+        with monkeypatch.context() as full:
+            full.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.EMFILE, "Too many open files")))
+            assert kept.glance().word == kept.read().word == "standby"
+        assert kept.glance().word == kept.read().word == "live"
 
     def test_a_word_alone_is_enough_and_unknown_lines_do_no_harm(self, kept):
         for content in ("live", "live\n", "live\nfuture=1\nno pair\n=\nsince=soon\n"):

@@ -52,6 +52,17 @@ class TestBoard:
         assert eventually(lambda: sum(w.requests for w in shared.workers()), lambda count: count == 1) == 1
         os.waitpid(pid, 0)
 
+    def test_a_process_that_was_forked_in_a_request_does_not_end_it(self, shared):
+        shared.enter()
+        os.waitpid(in_child(shared.leave), 0)
+        assert [w.requests for w in shared.workers()] == [1]
+
+    def test_where_proc_does_not_tell_who_lives_the_count_is_unknown_and_not_none(self, shared, monkeypatch):
+        monkeypatch.setattr(process, "_read", lambda path: "")
+        shared.enter()
+        assert shared.workers() is None and "/proc" in shared.problem
+        shared.leave()
+
     def test_slots_of_the_dead_are_used_again(self, shared):
         for _ in range(board.SLOTS + 20):
             os.waitpid(in_child(shared.enter), 0)

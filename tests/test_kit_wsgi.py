@@ -62,14 +62,33 @@ class TestWsgi:
 
     def test_a_generator_has_no_length_for_a_server_to_use(self, heartbeat):
         _, body = self.call(heartbeat.wsgi(lambda environ, start: iter([b"x"])))
-        with pytest.raises(TypeError):
-            len(body)
+        assert not hasattr(body, "__len__")     # waitress asks whether there is one, and calls it
 
     def test_a_health_check_that_raises_is_a_no_and_its_text_is_in_the_detail(self, tmp_path):
         sick = Heartbeat("shop", "1", healthy=lambda: 1 / 0, state_dir=str(tmp_path), balancers=[])
         assert self.call(sick.wsgi(None), "/heartbeat")[0]["status"] == "503 Service Unavailable"
         detail = json.loads(b"".join(self.call(sick.wsgi(None), "/heartbeat/detail")[1]).decode())
         assert detail["healthy"] is False and "ZeroDivisionError" in detail["problems"][0]
+
+    def test_a_health_check_that_nobody_awaits_is_a_no_and_says_how_to_write_it(self, tmp_path):
+        async def well():
+            return True
+        sick = Heartbeat("shop", "1", healthy=lambda: well(), state_dir=str(tmp_path), balancers=[])
+        assert self.call(sick.wsgi(None), "/heartbeat")[0]["status"].startswith("503")
+        assert "async def" in sick.health()[1]
+
+    @pytest.mark.parametrize("body", ["\u00a0live", "live\u2028", "\x1clive", "\ufefflive", "live\0"])
+    def test_a_word_with_anything_unseen_beside_it_is_another_body(self, heartbeat, tmp_path, body):
+        (tmp_path / "token").write_text("t")
+        sent = body.encode()
+        seen, _ = self.flip(heartbeat, CONTENT_LENGTH=str(len(sent)), **{"wsgi.input": io.BytesIO(sent)})
+        assert seen["status"].startswith("400") and heartbeat.state.read().word == "standby"
+
+    @pytest.mark.parametrize("condition", ["", " ", ",", '""'])
+    def test_a_condition_that_names_nothing_is_not_met(self, heartbeat, tmp_path, condition):
+        (tmp_path / "token").write_text("t")
+        seen, _ = self.flip(heartbeat, HTTP_IF_MATCH=condition)
+        assert seen["status"].startswith("412") and heartbeat.state.read().word == "standby"
 
     def test_work_that_the_application_cannot_count_is_unknown(self, heartbeat):
         heartbeat._busy = lambda: 1 / 0
