@@ -139,7 +139,7 @@ def test_a_server_s_clock_that_jumps_ahead_steals_from_nobody(database, mongo):
         thread.start()
         assert eventually(lambda: mongo.holder()["expired"], bool)
         taken = []
-        waiter = threading.Thread(target=lambda: taken.append(mongo.take({"who": "bob"}, ttl=3)), daemon=True)
+        waiter = threading.Thread(target=lambda: taken.append(mongo.take({"who": "bob"}, ttl=3, wait=60)), daemon=True)
         waiter.start()
         time.sleep(3.5)
         stolen = bool(taken)

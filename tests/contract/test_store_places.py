@@ -158,7 +158,7 @@ def test_a_lease_from_before_a_restart_or_from_another_machine_is_watched_not_be
     living = threading.Thread(target=renew)
     living.start()
     taken = []
-    waiter = threading.Thread(target=lambda: taken.append(store.take({"who": "bob"}, ttl=3, say=said.append)))
+    waiter = threading.Thread(target=lambda: taken.append(store.take({"who": "bob"}, ttl=3, wait=60, say=said.append)))
     waiter.start()
     time.sleep(2.0)
     assert not taken and "watched" in said[0], "somebody renews it, on whatever machine"
@@ -314,3 +314,19 @@ def test_a_place_that_never_says_yes_is_not_asked_for_ever(monkeypatch, call, sl
     with pytest.raises(NoAnswer, match="could not be changed"):
         call(place)
     assert place.asked == leases.RACES + 1
+
+
+@pytest.mark.parametrize("call", [take, leases.unlock])
+def test_a_lease_whose_age_nobody_can_tell_is_not_watched_for_ever_once_it_was_seen_to_be_renewed(monkeypatch, call):
+    """Two machines and one folder on a network file system: the second driver hung for as long as the first one drove."""
+    class Shared:
+        looks = 0
+
+        def read(self):
+            self.looks += 1
+            return leases.Slip("t", {"who": "ann", "host": "ci-2"}, stamp=self.looks // 5)
+    place = Shared()
+    monkeypatch.setattr(leases, "pause", lambda seconds: None)
+    with pytest.raises(Refused, match="ann on ci-2"):
+        call(place)
+    assert place.looks == 5
