@@ -25,7 +25,7 @@ def early(*_):
 for _number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
     signal.signal(_number, early)
 
-from bgdeploy import verbs, verbs_beside  # noqa: E402  (the project is importable from wherever invoke was typed)
+from bgdeploy import verbs, verbs_beside, verbs_records  # noqa: E402  (the project is importable from wherever invoke was typed)
 
 
 def printed(kind, fault, trace):
@@ -161,37 +161,37 @@ def resume(c, env=None, json=False, reason=None, wait=False, no_input=False, flo
             "choice": "approve|stop, retry|exclude|stop, proceed|stop, repeat|done|stop", "reason": RUN["reason"], **ENV})
 def answer(c, run=None, choice=None, reason=None, env=None, json=False):
     """Answer what a run asked; `resume` goes on."""
-    verbs.answer(**typed(locals()))
+    verbs_records.answer(**typed(locals()))
 
 
 @verb(help={"reason": "why", **ENV})
 def hold(c, reason=None, env=None, json=False):
     """Freeze: no run begins until unhold."""
-    verbs.hold(**typed(locals()))
+    verbs_records.hold(**typed(locals()))
 
 
 @verb(help=ENV)
 def unhold(c, env=None, json=False):
     """End a freeze."""
-    verbs.unhold(**typed(locals()))
+    verbs_records.unhold(**typed(locals()))
 
 
 @verb(help=ENV)
 def unlock(c, env=None, json=False):
     """Remove a lock that nobody holds any more."""
-    verbs.unlock(**typed(locals()))
+    verbs_records.unlock(**typed(locals()))
 
 
 @verb(help={"last": "how many runs (default 20)", **ENV})
 def history(c, last=None, env=None, json=False):
     """Show what was done, by whom, with what result."""
-    verbs.history(**typed(locals()))
+    verbs_records.history(**typed(locals()))
 
 
 @verb(help={"run": "the run (default: the last)", "format": "html|md|json|junit (default md)", **ENV})
 def report(c, run=None, format=None, env=None, json=False):
     """Print the report of a run."""
-    verbs.report(**typed(locals()))
+    verbs_records.report(**typed(locals()))
 
 
 @verb(help={"component": "which", "version": "2.0.0, or with its release 2.0.0-2", "iteration": "the release (default 1)",

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from invoke import Exit
 
-from bgdeploy import inventory, session, verbs, verbs_beside
+from bgdeploy import inventory, session, verbs, verbs_beside, verbs_records
 
 SITE, LAB = "site", "lab"
 PROJECT = Path(__file__).parent.parent
@@ -35,6 +35,7 @@ def project(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(verbs, "BASE", str(tmp_path))
     monkeypatch.setattr(verbs_beside, "BASE", str(tmp_path))
+    monkeypatch.setattr(verbs_records, "BASE", str(tmp_path))
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     yield tmp_path
     for number, handler in before.items():
@@ -53,14 +54,14 @@ def typed(command, *words, **options):
 
 
 @pytest.mark.parametrize("command, options, said", [
-    (verbs.hold, {}, "--reason is missing"),
-    (verbs.hold, {"reason": ""}, "--reason is empty"),
-    (verbs.answer, {"choice": "perhaps"}, "--choice"),
-    (verbs.answer, {"choice": True}, "--choice has no value"),
-    (verbs.answer, {"run": "../../x"}, "--run"),
+    (verbs_records.hold, {}, "--reason is missing"),
+    (verbs_records.hold, {"reason": ""}, "--reason is empty"),
+    (verbs_records.answer, {"choice": "perhaps"}, "--choice"),
+    (verbs_records.answer, {"choice": True}, "--choice has no value"),
+    (verbs_records.answer, {"run": "../../x"}, "--run"),
     (verbs.plan, {"hosts": "green-1"}, "--hosts is without --stack"),
     (verbs.plan, {"stack": "green", "first": "blue"}, "--first is for a rollout"),
-    (verbs.report, {"format": ""}, "--format is empty"),
+    (verbs_records.report, {"format": ""}, "--format is empty"),
     (verbs_beside.publish, {"component": "web", "version": "2.0.0", "iteration": ""}, "--iteration is empty"),
 ])
 def test_a_slip_is_a_bad_call_also_where_the_lab_is_not_up(project, command, options, said):
@@ -82,30 +83,30 @@ def test_harm_is_done_only_where_each_word_of_it_is_understood(project, options,
 
 @pytest.mark.parametrize("env", [SITE, LAB])
 def test_a_freeze_and_a_lock_in_a_folder_of_this_machine_need_no_lab(project, env):
-    assert typed(verbs.hold, reason="stocktaking", env=env)[0] == 0
-    code, _, err = typed(verbs.hold, reason="again", env=env)
+    assert typed(verbs_records.hold, reason="stocktaking", env=env)[0] == 0
+    code, _, err = typed(verbs_records.hold, reason="again", env=env)
     assert code == 3 and "stocktaking" in err
-    assert typed(verbs.unhold, env=env)[0] == 0
-    assert typed(verbs.unlock, env=env)[:2] == (0, "there was no lock\n")
+    assert typed(verbs_records.unhold, env=env)[0] == 0
+    assert typed(verbs_records.unlock, env=env)[:2] == (0, "there was no lock\n")
 
 
 def test_with_json_each_end_is_exactly_one_document(project):
-    code, out, err = typed(verbs.hold, reason="stocktaking", env=SITE, json=True)
+    code, out, err = typed(verbs_records.hold, reason="stocktaking", env=SITE, json=True)
     assert json.loads(out) == {"outcome": "done", "exit_code": 0, "why": err.strip(), "next": []}
-    code, out, _ = typed(verbs.hold, reason="again", env=SITE, json=True)
+    code, out, _ = typed(verbs_records.hold, reason="again", env=SITE, json=True)
     refused = json.loads(out)
     assert (refused["outcome"], refused["exit_code"], refused["next"]) == ("refused", code, ["invoke unhold"])
     assert "stocktaking" in refused["why"]
-    code, out, _ = typed(verbs.report, env=SITE, json=True)
+    code, out, _ = typed(verbs_records.report, env=SITE, json=True)
     assert json.loads(out)["exit_code"] == code == 2
     code, out, _ = typed(verbs.status, env=LAB, json=True)
     assert json.loads(out)["next"] == ["invoke lab.up"]
-    assert json.loads(typed(verbs.history, env=SITE, json=True)[1]) == []
+    assert json.loads(typed(verbs_records.history, env=SITE, json=True)[1]) == []
 
 
 def test_a_command_that_reached_its_goal_lets_the_next_one_in_the_line_begin(project):
     with redirect_stdout(io.StringIO()):
-        verbs.history(env=SITE)
+        verbs_records.history(env=SITE)
 
 
 @pytest.mark.parametrize("typed_state", ["kept", "./a/../kept", "~/kept"])
@@ -124,7 +125,7 @@ def test_records_lie_beside_the_store_from_whichever_folder_it_is_typed(project,
 def test_records_that_cannot_be_read_are_never_taken_for_none(project):
     runs = project / ".bgdeploy" / "runs"
     (runs / "20260101-000000-1" / "journal.jsonl").mkdir(parents=True)      # unreadable for root too
-    for command in (verbs.history, verbs.report):
+    for command in (verbs_records.history, verbs_records.report):
         code, out, err = typed(command, env=SITE)
         assert (code, out) == (3, "")
         assert str(runs / "20260101-000000-1" / "journal.jsonl") in err and "BGDEPLOY_STATE" in err
@@ -146,17 +147,18 @@ def test_records_that_lie_here_are_read_though_the_store_is_silent_and_what_is_s
     folder.mkdir(parents=True)
     event = {"n": 1, "at": 1.0, "kind": "began", "run": folder.name, "env": inventory.load(env, project).name, "task": "deploy"}
     (folder / "journal.jsonl").write_text(json.dumps(event) + "\n")
-    code, out, err = typed(verbs.report, format="html", env=env)
+    code, out, err = typed(verbs_records.report, format="html", env=env)
     assert code == 0 and out.startswith("<!") and out.rstrip().endswith("</html>")
     assert "runs of other machines are not known" in err and ("is not up" in err) == (env == LAB)
-    code, out, _ = typed(verbs.history, env=env, json=True)
+    code, out, _ = typed(verbs_records.history, env=env, json=True)
     assert code == 0 and [row["run"] for row in json.loads(out)] == [folder.name]
 
 
 def test_nothing_that_acts_begins_while_the_store_is_silent(project, monkeypatch):
     shared(project)
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    for command, words in ((verbs.act, {"stack": "green"}), (verbs.hold, {"reason": "stocktaking"}), (verbs.unlock, {})):
+    for command, words in ((verbs.act, {"stack": "green"}), (verbs_records.hold, {"reason": "stocktaking"}),
+                           (verbs_records.unlock, {})):
         code, _, err = typed(command, *(["deploy"] if command is verbs.act else []), env=SITE, **words)
         assert code == 3 and "the store at 127.0.0.1:9 does not answer" in err
     assert not (project / ".bgdeploy").exists()
@@ -164,13 +166,13 @@ def test_nothing_that_acts_begins_while_the_store_is_silent(project, monkeypatch
 
 def test_a_bug_is_told_on_stderr_with_the_file_of_its_traceback(project, monkeypatch):
     monkeypatch.setattr(verbs.tempfile, "tempdir", str(project))
-    monkeypatch.setattr(verbs, "open_records", lambda console, env: {}["no such key"])
-    code, out, err = typed(verbs.history, env=SITE)
+    monkeypatch.setattr(verbs_records, "open_records", lambda console, env: {}["no such key"])
+    code, out, err = typed(verbs_records.history, env=SITE)
     assert (code, out) == (1, "") and "a bug in bgdeploy: KeyError" in err
     with open(err.partition("its traceback is in ")[2].split("\n")[0], encoding="utf-8") as kept:
         assert "no such key" in kept.read()
     monkeypatch.setattr(verbs.tempfile, "tempdir", str(project / "none"))
-    assert "could not be written" in typed(verbs.history, env=SITE)[2]
+    assert "could not be written" in typed(verbs_records.history, env=SITE)[2]
 
 
 def test_a_lab_that_is_not_up_is_a_document_too(project):
@@ -180,17 +182,17 @@ def test_a_lab_that_is_not_up_is_a_document_too(project):
 def test_a_stray_file_among_the_records_is_no_run(project):
     (project / ".bgdeploy" / "runs").mkdir(parents=True)
     (project / ".bgdeploy" / "runs" / "notes.txt").write_text("ours", encoding="utf-8")
-    assert typed(verbs.history, env=SITE)[:2] == (0, "no run yet\n")
+    assert typed(verbs_records.history, env=SITE)[:2] == (0, "no run yet\n")
 
 
 def test_a_folder_that_no_run_can_have_made_is_no_run_either(project):
     (project / ".bgdeploy" / "runs" / "lost+found" / "journal.jsonl").mkdir(parents=True)
-    assert typed(verbs.history, env=SITE)[:2] == (0, "no run yet\n")
+    assert typed(verbs_records.history, env=SITE)[:2] == (0, "no run yet\n")
 
 
 def test_a_file_where_the_records_should_lie_is_not_taken_for_no_records(project):
     (project / ".bgdeploy").write_text("", encoding="utf-8")
-    code, out, err = typed(verbs.history, env=SITE)
+    code, out, err = typed(verbs_records.history, env=SITE)
     assert (code, out) == (3, "") and "Not a directory" in err and "BGDEPLOY_STATE" in err
 
 
@@ -213,31 +215,31 @@ def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project
     for options, said in (({}, "--choice is missing; run 20260101-000000-1 asks approve|stop"),
                           ({"choice": "perhaps"}, '"perhaps" is not known; there are approve, stop'),
                           ({"choice": "aprove"}, "did you mean approve?"), ({"choice": "repeat"}, "there are approve, stop")):
-        code, _, err = typed(verbs.answer, **options, env=SITE)
+        code, _, err = typed(verbs_records.answer, **options, env=SITE)
         assert code == 2 and said in err and "exclude" not in err
-    code, _, err = typed(verbs.answer, run="20250101-000000-1", choice="stop", env=SITE)
+    code, _, err = typed(verbs_records.answer, run="20250101-000000-1", choice="stop", env=SITE)
     assert code == 2 and "there is no run 20250101-000000-1" in err
     for _ in range(2):          # a person may think again
-        assert typed(verbs.answer, choice="approve", env=SITE)[0] == 0
+        assert typed(verbs_records.answer, choice="approve", env=SITE)[0] == 0
     with open(folder / "journal.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps({"n": 9, "at": time.time(), "kind": "resumed"}) + "\n")
-    code, _, err = typed(verbs.answer, choice="approve", env=SITE)
+    code, _, err = typed(verbs_records.answer, choice="approve", env=SITE)
     assert code == 3 and "asks nothing" in err
-    assert typed(verbs.answer, choice="stop", env=SITE)[0] == 0
+    assert typed(verbs_records.answer, choice="stop", env=SITE)[0] == 0
 
 
 def test_a_question_that_has_expired_takes_no_answer_but_stop(project):
     folder = waiting(project, {"kind": "asked", "stack": "green", "choices": ["approve", "stop"], "expires": time.time() - 1},
                      {"kind": "ended", "outcome": "waiting", "exit_code": 7})
-    code, _, err = typed(verbs.answer, choice="approve", env=SITE)
+    code, _, err = typed(verbs_records.answer, choice="approve", env=SITE)
     assert code == 3 and "has expired" in err and folder.name in err
-    assert typed(verbs.answer, choice="stop", env=SITE)[0] == 0
+    assert typed(verbs_records.answer, choice="stop", env=SITE)[0] == 0
 
 
 @pytest.mark.parametrize("env", [SITE, LAB])
 @pytest.mark.parametrize("options", [{}, {"choice": "perhaps"}, {"run": "r", "choice": "perhaps"}])
 def test_a_choice_that_is_missing_or_unknown_is_a_bad_call_whether_a_run_is_open_or_not(project, env, options):
-    code, _, err = typed(verbs.answer, **options, env=env)
+    code, _, err = typed(verbs_records.answer, **options, env=env)
     assert code == 2 and "--choice" in err
     assert all(word in err for word in ("approve", "stop", "retry", "exclude", "proceed", "repeat", "done"))
 
@@ -246,9 +248,9 @@ def test_a_choice_that_is_missing_or_unknown_is_a_bad_call_whether_a_run_is_open
                                   {"wants": [{"stack": "green", "mode": "live", "release": {"web": "2.0.0-1"}}]}])
 def test_a_run_of_a_newer_version_is_left_alone_with_a_sentence(project, goal):
     waiting(project, goal=goal)
-    assert typed(verbs.history, env=SITE)[0] == typed(verbs.report, env=SITE)[0] == 0
+    assert typed(verbs_records.history, env=SITE)[0] == typed(verbs_records.report, env=SITE)[0] == 0
     for choice in ("approve", "stop"):
-        code, _, err = typed(verbs.answer, choice=choice, env=SITE)
+        code, _, err = typed(verbs_records.answer, choice=choice, env=SITE)
         assert code == 3 and "cannot be read in its journal" in err
 
 
@@ -276,21 +278,22 @@ def test_runs_of_another_inventory_in_the_same_folder_hide_none_and_old_ones_are
         folder.mkdir(parents=True)
         event = {"n": 1, "at": 1.0 + n, "kind": "began", "run": folder.name, "env": SITE if n < 210 else LAB, "task": "deploy"}
         (folder / "journal.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
-    assert len(json.loads(typed(verbs.history, env=SITE, last="500", json=True)[1])) == 210
-    assert [row["run"] for row in json.loads(typed(verbs.history, env=SITE, last="1", json=True)[1])] == ["20260101-000209-1"]
-    assert typed(verbs.report, env=SITE, run="20260101-000003-1")[0] == 0
-    assert typed(verbs.report, env=LAB, run="20260101-000003-1")[0] == 2
+    assert len(json.loads(typed(verbs_records.history, env=SITE, last="500", json=True)[1])) == 210
+    newest = json.loads(typed(verbs_records.history, env=SITE, last="1", json=True)[1])
+    assert [row["run"] for row in newest] == ["20260101-000209-1"]
+    assert typed(verbs_records.report, env=SITE, run="20260101-000003-1")[0] == 0
+    assert typed(verbs_records.report, env=LAB, run="20260101-000003-1")[0] == 2
 
 
 @pytest.mark.parametrize("left", ["", "[]", "{}", '"x"', "\0" * 40, "[" * 100000, '{"reason": 5}'])
 def test_a_freeze_that_cannot_be_read_is_a_freeze_until_a_person_ends_it(project, monkeypatch, left):
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    assert typed(verbs.hold, reason="stocktaking", env=SITE)[0] == 0
+    assert typed(verbs_records.hold, reason="stocktaking", env=SITE)[0] == 0
     file, = project.glob(".bgdeploy/**/hold.json")
     file.write_text(left, encoding="utf-8")
     code, _, err = typed(verbs.act, "deploy", stack="green", env=SITE)
     assert code == 3 and "froze this site" in err
-    assert typed(verbs.unhold, env=SITE)[0] == 0 and not file.exists()
+    assert typed(verbs_records.unhold, env=SITE)[0] == 0 and not file.exists()
 
 
 SILENT = """
