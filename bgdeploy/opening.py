@@ -11,7 +11,7 @@ from bgdeploy.prove import converged, failed, floor as default_floor, is_out, se
 
 
 def joins(asked, open_ones, seen=None):
-    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume, migrate and back the newest.
+    """The open run that this task shares: (id, events), or None. Steps join the stack's; resume and back the newest.
 
     :param seen: what the refusal of a `resume` without a run is told from.
     """
@@ -75,13 +75,18 @@ def events_of(joined):
     return joined[1] if joined else []
 
 
+def concerned(goal, seen, excluded):
+    """[(want, host)] of all that a goal is about, but for the hosts that a person left out."""
+    return [(want, h) for want in goal.wants for h in seen.stack(want.stack)
+            if (not want.hosts or h.name in want.hosts) and h.name not in excluded]
+
+
 def refuse_other_cookbooks(goal, seen, events, revision):
     """A run goes on with the cookbooks that it pinned; where they have changed here since, only a new run can bring them."""
     memory = fold(events)
-    for want in goal.wants:
+    for want, h in concerned(goal, seen, memory.excluded):
         pinned = want.release.cookbooks if want.release and goal.only in (None, "converge") else ""
-        if pinned and revision and pinned != revision and not all(
-                converged(h, want.release, memory) for h in seen.stack(want.stack) if not want.hosts or h.name in want.hosts):
+        if pinned and revision and pinned != revision and not converged(h, want.release, memory):
             typed = ",".join(f"{name}={version}" for name, version in want.release.versions)
             raise Refused(f"the cookbooks here have changed since run {memory.run} pinned them ({pinned} then, {revision} now)",
                           f"invoke deploy --stack {want.stack} --version {typed}")
@@ -103,7 +108,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
                       seen=seen.to_json())
     if joined and options.get("exclude"):
         journal.write("excluded", hosts=options["exclude"])
-    names = [h.name for w in goal.wants for h in seen.stack(w.stack) if not w.hosts or h.name in w.hosts]
+    names = [h.name for _, h in concerned(goal, seen, ())]
     if goal.only == "live" or joined and (goal.only == "standby" or goal.kind == "back"):   # typed again: tried again
         journal.write("forgave", hosts=names, why="typed by hand")
     if goal.only == "sanity":

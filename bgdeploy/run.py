@@ -16,7 +16,7 @@ from bgdeploy.errors import Failed, NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
 from bgdeploy.journal import new_id
 from bgdeploy.memory import fold
-from bgdeploy.opening import begin, events_of, goal_in, joins, refuse_other_cookbooks
+from bgdeploy.opening import begin, concerned, events_of, goal_in, joins, refuse_other_cookbooks
 from bgdeploy.outside import chef, hooks, packages, watch
 from bgdeploy.session import LOOK, cached, open_runs
 
@@ -109,8 +109,8 @@ def locked(session, asked, options, run, grip, begins):
         return None, None
     refuse_other_cookbooks(goal, seen, events_of(joined), revision)
     if any(w.release for w in goal.wants) and goal.only in (None, "converge"):
-        check.refuse(site, session, [h.name for w in goal.wants for h in seen.stack(w.stack)
-                                     if (not w.hosts or h.name in w.hosts) and h.name not in (options.get("exclude") or {})])
+        excluded = {**fold(events_of(joined)).excluded, **(options.get("exclude") or {})}
+        check.refuse(site, session, [h.name for _, h in concerned(goal, seen, excluded)])
     run = joined[0] if joined else run
     begins()
     journal = session.journal(run, events_of(joined), [console.event])

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -200,3 +201,16 @@ def test_whom_a_person_excludes_from_a_run_that_goes_on_is_left_out_of_it(sessio
     opening.begin(session, journal, Asked(task, "green"), goal, OUT, {"exclude": {"green-2": "its disk"}}, ("r1", events), None)
     assert fold(kept(session, "r1")).excluded == {"green-2": "its disk"}
     assert "green-2" in [host for e in kept(session, "r1") if e["kind"] == "excluded" for host in e["hosts"]]
+
+
+def test_whom_a_person_left_out_is_not_asked_about_again_when_the_run_goes_on():
+    """A host left out for its read-only disk: `resume` refused for just that disk, and for cookbooks that it would not get."""
+    release = replace(TWO, cookbooks="c1")
+    events = run(TAKEN, {"kind": "answered", "choice": "exclude", "gate": "failure", "stack": "green", "hosts": ["green-2"]},
+                 goal=deploy(release=release))
+    done = steady(host("green-1", "standby", "2", job=job(release)), host("green-2", "standby"))
+    names = [h.name for _, h in opening.concerned(deploy(release=release), done, fold(events).excluded)]
+    assert names == ["green-1"]
+    opening.refuse_other_cookbooks(deploy(release=release), done, events, "c2")
+    with pytest.raises(Refused, match="cookbooks here have changed"):
+        opening.refuse_other_cookbooks(deploy(release=release), steady(*OUT.stack("green")), events, "c2")
