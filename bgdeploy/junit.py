@@ -57,7 +57,7 @@ def _run(s, suite):
     elif s.exit_code not in GOOD:
         next_commands = [f"next: {command}" for command in s.next]
         _said(case, "failure", f"{what_happened(s)}: {meaning(s)}", "\n".join([s.why, *next_commands]))
-    out = [f"{title(s)}: {what_happened(s)}", *(availability(s.availability) if s.availability else ()),
+    out = [f"{title(s)}: {what_happened(s)}", *availability(s),
            *(f"warning: {line(w, 1000)}" for w in s.warnings)]
     ElementTree.SubElement(case, "system-out").text = xml_safe(clean("\n".join(out), 8000))
 

@@ -40,7 +40,7 @@ def recap(events):
         rows = [("host", *s.components)] + [(host, *(change(*pairs[c]) if c in pairs else "" for c in s.components))
                                             for _, host, pairs in s.changes]
         lines += ["", *columns(rows)]
-    lines += ["", *availability(s.availability)] if s.availability else []
+    lines += ["", *availability(s)] if s.availability else []
     lines += ["", "warnings:", *(f"  {line(w, 1000)}" for w in s.warnings)] if s.warnings else []
     lines += ["", "excluded:", *(f"  {host}: {line(why)}" for host, why in s.excluded.items())] if s.excluded else []
     lines += ["", "next:", *(f"  {command}" for command in s.next)] if s.next else []
@@ -62,7 +62,7 @@ def markdown(events):
         out += [f"| host | {' | '.join(map(_md, s.components))} |", f"|---|{'---|' * len(s.components)}"]
         out += [f"| {_md(host)} | {' | '.join(_md(change(*pairs[c])) if c in pairs else '' for c in s.components)} |"
                 for _, host, pairs in s.changes] + [""]
-    out += [*(f"* {_md(text)}" for text in availability(s.availability)), ""] if s.availability else []
+    out += [*(f"* {_md(text)}" for text in availability(s)), ""] if s.availability else []
     out += ["**Warnings**", "", *(f"* {_md(line(w, 1000))}" for w in s.warnings), ""] if s.warnings else []
     out += ["**Excluded**", "", *(f"* {_md(f'{host}: {why}')}" for host, why in s.excluded.items()), ""] if s.excluded else []
     out += ["**Next**", "", "```", *(command.replace("`", "'") for command in s.next), "```", ""] if s.next else []

@@ -4,6 +4,7 @@ import time
 
 from bgdeploy.clean import line
 from bgdeploy.columns import milliseconds, seconds
+from bgdeploy.prove import serves
 from bgdeploy.tolerant import items, number
 
 OUTCOMES = {
@@ -48,10 +49,13 @@ def person(by):
     return " on ".join(part for part in (user, host) if part) or None
 
 
-def availability(share):
-    """Lines: what went through each balancer while the run lasted."""
+def availability(story):
+    """Lines: what went through each balancer while the run lasted; none where no requests were to be sent."""
+    share = story.availability or {}
     balancers = share.get("balancers") or {}
     lines = [_through("LIVE", share)] if share else []
+    if share.get("failed") and story.before and not any(serves(host) for host in story.before.hosts):
+        lines.append("nobody served when the run began: what failed until somebody did counts, too")
     if balancers.get("standby", {}).get("requests"):
         lines.append(_through("STANDBY", balancers["standby"]))
     live = balancers.get("live", {})

@@ -1,5 +1,6 @@
 """A run is told in forms that machines accept and people understand, also from a torn journal: JUnit, HTML, Markdown, history."""
 
+import copy
 import json
 
 import pytest
@@ -74,6 +75,21 @@ def test_markdown_shows_steps_versions_requests_and_the_next_command():
     assert "| green-1 | 1.0.0-1 -\\> down |" in text
     assert "invoke resume, or the deploy with another --version" in text
     assert "requests through LIVE: 3,011, failed 0" in text
+
+
+def test_failures_of_a_run_that_began_where_nobody_served_are_explained():
+    said = "nobody served when the run began"
+    for down, failed in ((True, 5), (True, 0), (False, 5)):
+        run = copy.deepcopy(events("rollout"))
+        for event in run:
+            if event["kind"] == "watched":
+                event["availability"]["failed"] = event["availability"]["balancers"]["live"]["failed"] = failed
+            if event["kind"] == "began" and down:
+                for host in event["seen"]["hosts"]:
+                    for component in host["components"]:
+                        component["heartbeat"] = "down"
+        for text in (report.markdown(run), report.junit(run)):
+            assert (said in text) == (down and failed > 0)
 
 
 def test_history_has_a_row_for_each_run_in_order():
