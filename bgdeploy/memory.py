@@ -75,7 +75,8 @@ def doing(m, e):
                        put=without(m.put, hosts), released=without(m.released, hosts), untested=without(m.untested, hosts),
                        converges={**m.converges, **{h: m.converges.get(h, 0) + 1 for h in hosts}})
     if step == "live":
-        return replace(m, put={**m.put, **{h: started.get(h) for h in hosts}}, released=without(m.released, hosts))
+        return replace(m, put={**m.put, **{h: started.get(h) for h in hosts}}, released=without(m.released, hosts),
+                       drains=without(m.drains, hosts))
     if step == "migrate":       # a person's answer is good for one try
         return replace(m, forgiven=m.forgiven - {"migrate"}, answers=without(m.answers, [("migration", "")]))
     return m

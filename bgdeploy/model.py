@@ -272,7 +272,7 @@ class Memory:
     :param waits: {(kind, stack): since}: running since the last act on the stack, so that waits cannot feed each other.
     :param tries: {(step, host, release id, started): count}. :param said: {(step, host): why its last try did not end ok}.
     :param converges: {host: how often this run started Chef there}. :param spent: {host: how many of them were forgiven}.
-    :param drains: {host: drained | timed-out N left | unmeasured}, until the host leaves LIVE again.
+    :param drains: {host: drained | timed-out N left | unmeasured}, until the host goes live, or leaves LIVE again.
     :param undrained: {host: how a drain of it ended} where that was not "drained", for the whole run: a person must read it.
     :param untested: {host: (started, reason)}: a person said that these processes may go live without sanity.
     :param quiet, silent, short_since: noted by the driver from look to look, not journalled: since when a host counts 0 requests

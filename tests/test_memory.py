@@ -104,6 +104,12 @@ def test_only_a_drain_has_outcomes_and_they_last_until_the_host_leaves_live_agai
     assert remembers(TAKEN, waited, TAKEN).drains == {}
 
 
+def test_a_drain_is_over_once_its_host_goes_live_again_whoever_takes_it_out_after_that():
+    """By hand, say: new requests are in flight then, and they were not waited for."""
+    waited = {"kind": "waited", "wait": "drain", "stack": "green", "outcomes": {"green-1": "timed-out 3 left"}}
+    assert remembers(TAKEN, waited, did("live", "green-1", OUT, release=None)).drains == {}
+
+
 def test_a_drain_that_did_not_end_well_is_told_at_the_end_though_its_host_left_live_again():
     """As an application that boots as live does after each converge."""
     waited = {"kind": "waited", "wait": "drain", "outcomes": {"green-1": "unmeasured", "green-2": "drained"}}
