@@ -1,7 +1,7 @@
 """What past runs say: which run is open, what a stack served, which versions proved bad. Pure: events in, facts out."""
 
 from bgdeploy import versions
-from bgdeploy.memory import seen_of
+from bgdeploy.memory import fold, seen_of
 from bgdeploy.model import DOWN, LIVE, STANDBY, Release, Seen
 
 NOBODY = Seen(0.0, ())
@@ -15,14 +15,22 @@ def last(events, *kinds):
 
 def is_open(events):
     """A run is open from its first act, or the first question it put, until done, ended by `back`, stopped by a person, or
-    superseded. A step by hand other than `live` does not end it."""
+    superseded. A step by hand other than `live` does not end it, nor a `live` of some hosts while others that it took out are."""
     if last(events, "doing", "asked") is None:
         return False
     at = max((n for n, e in enumerate(events) if e.get("kind") in ("began", "joined", "resumed")), default=0)
     ends = {e.get("outcome") for e in events[at:] if e.get("kind") == "ended"}
     if ends & {"stopped", "superseded"}:        # whatever a driver that was told late to stop has written since
         return False
-    return not ends & {"done", "warned"} or (events[at].get("goal") or goal_of(events)).get("only") in PARTIAL
+    only = (events[at].get("goal") or goal_of(events)).get("only")
+    return not ends & {"done", "warned"} or only in PARTIAL or only == "live" and bool(left_behind(events))
+
+
+def left_behind(events):
+    """Hosts that this run took in hand, did not leave out, and that did not serve at its last end; [] where nothing was seen."""
+    touched = {name for e in events if e.get("kind") == "doing" for name in e.get("hosts") or ()} - set(fold(events).excluded)
+    seen = seen_of((last(events, "ended") or {}).get("seen")) or NOBODY
+    return [h.name for h in seen.hosts if h.name in touched and any(not c.serves for c in h.components)]
 
 
 def end_of(events):

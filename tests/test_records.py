@@ -58,6 +58,16 @@ class TestOpen:
         assert records.is_open(run(ACT, ended("done"), goal=by_hand(step), task=step)) is stays
         assert records.is_open(run(ACT, ended("failed"), joined(by_hand(step), step), ended("done"))) is stays
 
+    def test_a_live_of_some_hosts_keeps_it_open_for_the_others_with_all_that_was_proved_of_them(self):
+        """`live --hosts green-1` ended the run, and green-2, which had passed the same sanity test, was refused."""
+        half, whole = steady(host("green-2", "standby")), joined(by_hand("live"), "live")
+        assert records.is_open(run(ACT, ended("done"), whole, ended("done", half), goal=by_hand("sanity")))
+        assert not records.is_open(run(ACT, ended("done"), whole, ended("done", steady()), goal=by_hand("sanity")))
+        left_out = {"kind": "excluded", "hosts": {"green-2": "its disk"}}
+        assert not records.is_open(run(ACT, ended("done"), whole, left_out, ended("warned", half), goal=by_hand("sanity")))
+        other = did("standby", "green-1", steady())
+        assert not records.is_open(run(other, ended("done"), whole, ended("done", half), goal=by_hand("sanity"))), "not its own"
+
     def test_a_step_that_is_resumed_keeps_it_open_too(self):
         events = run(ACT, ended("interrupted"), {"kind": "resumed", "task": "resume"}, ended("done"), goal=by_hand("standby"))
         assert records.is_open(events)
