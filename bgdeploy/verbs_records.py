@@ -33,17 +33,17 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         if word != "stop" and session.clock() > records.expires(question, site.policy.gate_expiry):
             raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
         goal = goal_in(name, found[name])
-        session.store.take({"run": name, "task": "answer"}).release()      # no driver may be running
-        journal = session.journal(name, found[name], [console.event])
-        journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
-                      hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
-        if goal.migrate:
-            settle(session, goal.migrate, word, name)
-        if word == "stop":
-            reservation.of(site, session.shell, name, goal, journal, console.line)
-            journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
-        journal.close()
-        write_reports(session, name, journal.events)
+        with session.store.take({"run": name, "task": "answer"}):       # no driver may be running, nor begin meanwhile
+            journal = session.journal(name, found[name], [console.event])
+            journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
+                          hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
+            if goal.migrate:
+                settle(session, goal.migrate, word, name)
+            if word == "stop":
+                reservation.of(site, session.shell, name, goal, journal, console.line)
+                journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
+            journal.close()
+            write_reports(session, name, journal.events)
     console.line(f"run {name}: {word}" + ("" if word == "stop" else "; next: invoke resume"))
     return 0
 

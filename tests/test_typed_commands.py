@@ -16,6 +16,7 @@ import pytest
 from invoke import Exit
 
 from bgdeploy import inventory, session, verbs, verbs_beside, verbs_records
+from bgdeploy.outside.store import open_store
 
 SITE, LAB = "site", "lab"
 PROJECT = Path(__file__).parent.parent
@@ -226,6 +227,15 @@ def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project
     code, _, err = typed(verbs_records.answer, choice="approve", env=SITE)
     assert code == 3 and "asks nothing" in err
     assert typed(verbs_records.answer, choice="stop", env=SITE)[0] == 0
+
+
+def test_while_an_answer_is_written_down_no_driver_begins(project, monkeypatch):
+    waiting(project)
+    store = open_store(inventory.load(SITE, project))
+    held = []
+    monkeypatch.setattr(verbs_records, "write_reports", lambda *_: held.append(store.holder()))
+    assert typed(verbs_records.answer, choice="approve", env=SITE)[0] == 0
+    assert held[0]["task"] == "answer" and store.holder() is None
 
 
 def test_a_question_that_has_expired_takes_no_answer_but_stop(project):
