@@ -73,8 +73,12 @@ def open_run(name, events, expiry):
     began, end, asked = records.last(events, "began") or {}, records.end_of(events) or {}, records.question(events)
     question = asked and {"gate": asked.get("gate"), "stack": asked.get("stack"), "choices": list(records.choices(asked)),
                           "why": asked.get("why"), "expires": moment(records.expires(asked, expiry))}
+    goal, following = records.goal_of(events), ["invoke resume"]
+    wants = goal.get("wants")
+    if goal.get("only") and end.get("outcome") in ("done", "warned") and isinstance(wants, list) and isinstance(wants[0], dict):
+        following = [f"invoke {task} --stack {wants[0].get('stack')}" for task in ("live", "back")]     # there is nothing to resume
     return {"run": name, "task": began.get("task"), "by": began.get("by"), "why": end.get("why"), "question": question,
-            "next": end.get("next") or ["invoke resume"]}
+            "next": end.get("next") or following}
 
 
 def exit_code(document):

@@ -8,6 +8,7 @@ import pytest
 
 from bgdeploy import report, status, telling
 from bgdeploy.model import ComponentSeen, HostSeen, Seen
+from tests.scenes import by_hand
 
 SITE = SimpleNamespace(
     name="lab", components=(SimpleNamespace(name="api"), SimpleNamespace(name="web")),
@@ -125,3 +126,13 @@ def test_an_open_run_says_what_it_asks_and_until_when(asked, until):
     said = telling.status_lines(document(*both(LIVE, LIVE), run=run))
     assert f"  asks approve|stop, until {until}" in said
     assert status.open_run("r1", [*events, {"n": 4, "kind": "resumed"}], 60.0)["question"] is None
+
+
+def test_after_a_step_by_hand_the_open_run_names_what_ends_it_and_no_resume():
+    events = [{"n": 1, "kind": "began", "task": "standby", "goal": by_hand("standby").to_json()},
+              {"n": 2, "kind": "doing", "step": "standby", "hosts": ["green-1"]},
+              {"n": 3, "kind": "ended", "outcome": "done", "exit_code": 0, "next": []}]
+    assert status.open_run("r1", events, 60.0)["next"] == ["invoke live --stack green", "invoke back --stack green"]
+    assert status.open_run("r1", events[:2], 60.0)["next"] == ["invoke resume"]
+    failed = {"n": 3, "kind": "ended", "outcome": "failed", "exit_code": 4, "next": ["invoke live --stack green"]}
+    assert status.open_run("r1", [*events[:2], failed], 60.0)["next"] == failed["next"]
