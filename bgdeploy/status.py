@@ -74,9 +74,9 @@ def open_run(name, events, expiry):
     question = asked and {"gate": asked.get("gate"), "stack": asked.get("stack"), "choices": list(records.choices(asked)),
                           "why": asked.get("why"), "expires": moment(records.expires(asked, expiry))}
     goal, following = records.goal_of(events), ["invoke resume"]
-    wants = goal.get("wants")
-    if goal.get("only") and end.get("outcome") in ("done", "warned") and isinstance(wants, list) and isinstance(wants[0], dict):
-        following = [f"invoke {task} --stack {wants[0].get('stack')}" for task in ("live", "back")]     # there is nothing to resume
+    first = next((want for want in goal.get("wants") or () if isinstance(want, dict)), None) if goal.get("only") else None
+    if first and end.get("outcome") in ("done", "warned"):      # there is nothing to resume
+        following = [f"invoke {task} --stack {first.get('stack')}" for task in ("live", "back")]
     return {"run": name, "task": began.get("task"), "by": began.get("by"), "why": end.get("why"), "question": question,
             "next": end.get("next") or following}
 
