@@ -104,6 +104,7 @@ def hide(value):
     :param value: a credential as text. Fewer than four characters would blacken half of every text: those are left.
     """
     global _hidden
+    value = _SURROGATE.sub("\ufffd", value or "")       # as `plain` will show it
     parts = [value, *value.splitlines()] if value else []
     forms = set(_hidden)
     for part in (p.strip() for p in parts):

@@ -18,7 +18,7 @@ RULES = {       # pure: what they may import besides `PLAIN`
     "drive": {"decide", "memory", "prove", "sentences"}, "observe": set(), "journal": set(), "story": set(),
     "status": {"records"}}
 PORTS = {       # what of outside/ each may import: one outside system is one port, in one file or a few
-    "ssh": {"known_hosts", "ssh_command", "ssh_config", "ssh_open"}, "ssh_open": {"known_hosts", "ssh_config"},
+    "ssh": {"known_hosts", "ssh_command", "ssh_config", "ssh_open"}, "ssh_open": {"exchange", "known_hosts", "ssh_config"},
     "exchange": {"http1"}, "served": {"exchange"}, "heartbeat": {"exchange", "heartbeat_answer"},
     "balancer": {"heartbeat_answer", "served"}, "stats": {"exchange", "heartbeat_answer"}, "sanity": {"served"},
     "probes": {"exchange", "http1", "served"}, "watch": {"availability", "http1", "probes"},
@@ -30,7 +30,7 @@ REACH_OUT = {"acts", "check", "chef_logs", "reservation", "run", "session", "tes
              "verbs_records"}  # import ports
 LIBRARIES = {
     "yaml": {"strict_yaml"}, "jsonschema": {"validation"}, "rich": {"console"}, "invoke": {"verbs", "verbs_beside"},
-    "requests": {"outside.packages"}, "fabric": {"outside.ssh_open"}, "paramiko": {"outside.ssh", "outside.ssh_command",
+    "requests": {"outside.packages"}, "fabric": {"outside.ssh_open"}, "paramiko": {"outside.ssh_command",
                                                                                    "outside.ssh_open"},
     "pymongo": {"outside.mongo", "outside.store_mongo", "outside.migrations", "outside.migration_marker",
                 "outside.migration_writes"}}

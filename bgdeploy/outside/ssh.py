@@ -8,13 +8,11 @@ import secrets
 import threading
 import time
 
-import paramiko
-
-from bgdeploy.clean import line as line_of
+from bgdeploy.clean import hide, line as line_of
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import ssh_config
 from bgdeploy.outside.known_hosts import KnownHosts
-from bgdeploy.outside.ssh_command import Answer, exchange
+from bgdeploy.outside.ssh_command import LOST, Answer, exchange
 from bgdeploy.outside.ssh_open import TurnedAway, open_connection
 
 __all__ = ["Answer", "Shell"]
@@ -72,12 +70,12 @@ class Shell:
                     return exchange(connection.transport, argv, f"bgdeploy-{secrets.token_hex(8)}", stdin=stdin, until=until,
                                     cap=cap, label=host.name, prelude=prelude, slow=self._slow(until, last))
                 except ConnectionError as error:        # nothing was run on it: a kept connection that died meanwhile
-                    self._drop(line, connection)
+                    connection.client.close()
                     if last:
                         raise NoAnswer(f"{host.name}: the SSH connection was lost at once: {error}") from None
                 except NoAnswer:
                     if not _alive(connection.transport):
-                        self._drop(line, connection)
+                        connection.client.close()
                     raise
         finally:
             line.sessions.release()
@@ -90,7 +88,7 @@ class Shell:
         if self._ssh.sudo == "none":
             return self.run(host, argv, **options)
         if self._ssh.sudo == "password":
-            options["stdin"] = self._secret().encode() + b"\n" + (options.get("stdin") or b"")
+            options["stdin"] = self._secret() + b"\n" + (options.get("stdin") or b"")
             options["prelude"] = _WITH_PASSWORD
             answer = self.run(host, argv, **options)
         else:
@@ -110,11 +108,11 @@ class Shell:
             patience, began = max(0.1, until - time.monotonic()), time.monotonic()
             try:
                 return transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0), timeout=patience)
-            except (paramiko.SSHException, EOFError, OSError) as error:
+            except LOST as error:
                 # Paramiko keeps one error for all channels of a connection: what a refusal is called is not to be relied on
                 if transport.is_active() and time.monotonic() - began < patience:
                     raise NoAnswer(f"{host.name}: no connection on the host to {address}:{port}: {error}") from None
-                self._drop(line, connection)
+                connection.client.close()
                 if last:
                     raise NoAnswer(f"{host.name}: the SSH connection was lost: {str(error) or type(error).__name__}") from None
 
@@ -163,7 +161,7 @@ class Shell:
             return self._login(target, through and through.transport, label, until)
         except NoAnswer:
             if through and not _alive(through.transport):
-                self._drop(jump, through)
+                through.client.close()
             raise
 
     def _jump(self, line, hop, label, until):
@@ -214,12 +212,6 @@ class Shell:
                 self._known[target.known_hosts] = KnownHosts(target.known_hosts, required=target.known_hosts_named)
             return self._known[target.known_hosts]
 
-    def _drop(self, line, connection):
-        with line.lock:
-            if line.connection is connection:
-                line.connection = None
-        connection.client.close()
-
     def _check_open(self):
         if self._closed:
             raise NoAnswer("the SSH connections of this run are closed already")
@@ -232,19 +224,23 @@ class Shell:
 
     def _read_secret(self):
         secret = self._ssh.sudo_password
-        if secret and secret.env:
-            if secret.env not in os.environ:
-                raise BadInput(f"the sudo password is to come from the variable {secret.env}, which is not set")
-            return os.environ[secret.env]
-        if secret and secret.file:
+        if secret is None and self._ask is None:
+            raise BadInput("ssh.sudo is `password`, and neither ssh.sudo_password_file nor ssh.sudo_password_env is set")
+        if secret is None:
+            text, where = self._ask(f"sudo password of {self._ssh.user or 'the SSH user'}: "), "what was typed"
+        elif secret.env:
+            text, where = os.environ.get(secret.env, ""), f"the variable {secret.env}"
+        else:
+            where = f"the file {secret.file}"
             try:
-                with open(secret.file, encoding="utf-8") as stream:
-                    return stream.readline().rstrip("\n")
+                with open(secret.file, encoding="utf-8", errors="surrogateescape") as stream:
+                    text = stream.readline().rstrip("\n")
             except OSError as error:
-                raise BadInput(f"the sudo password file {secret.file} cannot be read: {error.strerror}") from None
-        if self._ask:
-            return self._ask(f"sudo password of {self._ssh.user or 'the SSH user'}: ")
-        raise BadInput("ssh.sudo is `password`, and neither ssh.sudo_password_file nor ssh.sudo_password_env is set")
+                raise BadInput(f"the sudo password: {where} cannot be read: {error.strerror}") from None
+        if not text:
+            raise BadInput(f"the sudo password: {where} is empty or not set")
+        hide(text)
+        return text.encode("utf-8", "surrogateescape")          # the very bytes, whatever their encoding is
 
 
 def _alive(transport):
@@ -252,7 +248,7 @@ def _alive(transport):
     began = time.monotonic()
     try:
         transport.open_session(timeout=3.0).close()
-    except (paramiko.SSHException, EOFError, OSError):
+    except LOST:
         return transport.is_active() and time.monotonic() - began < 3.0
     return True
 

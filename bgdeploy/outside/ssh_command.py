@@ -21,6 +21,8 @@ from bgdeploy.errors import NoAnswer
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _/.,:=+-")
 _GRACE = 1.0        # seconds to wait for stderr's end once stdout's came
+# Paramiko raises to whoever waits what its own thread met: a goodbye that is no UTF-8 comes as a UnicodeDecodeError.
+LOST = (paramiko.SSHException, EOFError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
     limit = until - time.monotonic()
     channel = _opened(transport, until, slow, label)
     # exec_command waits for the server's word without a limit of its own: closing the channel ends that wait
-    watch = threading.Timer(max(0.1, limit), channel.close)
+    watch = threading.Timer(max(0.1, until - time.monotonic()), channel.close)
     watch.daemon = True
     watch.start()
     out, err = _Stream(marker, cap), _Stream(marker, cap)
@@ -109,7 +111,7 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
         if not _follow(channel, out, err, stdin, until):
             _end(transport, channel, out.group)
             raise NoAnswer(f"{label}: {argv[0]} did not end within {limit:.0f} s and was told to stop: its result is unknown")
-    except (paramiko.SSHException, EOFError, OSError) as error:
+    except LOST as error:
         raise NoAnswer(f"{label}: the SSH connection was lost during {argv[0]} "
                        f"({str(error) or type(error).__name__}): its result is unknown") from None
     finally:
@@ -135,7 +137,7 @@ def _opened(transport, until, slow, label):
         patience, began = max(0.1, min(left, slow or left)), time.monotonic()
         try:
             return transport.open_session(timeout=patience)
-        except (paramiko.SSHException, EOFError, OSError) as error:
+        except LOST as error:
             if not transport.is_active() or time.monotonic() - began >= patience:
                 raise ConnectionError(str(error) or type(error).__name__) from None
             if left <= nap:
@@ -246,5 +248,5 @@ def _kill(transport, name, group):
         finally:
             watch.cancel()
             other.close()
-    except (paramiko.SSHException, EOFError, OSError):
+    except LOST:
         pass

@@ -87,11 +87,13 @@ def resolve(ssh, address, port=None, user=None, jump=None, program="ssh"):
         for path in said.get(key, default).split() if path.lower() != "none")
     jumps = jump if jump is not None else ssh.jump or said.get("proxyjump", "none")
     agent = said.get("identityagent", "SSH_AUTH_SOCK")
+    hostname, port = said.get("hostname", host).strip("[]").lower(), port or int(said.get("port", 22))
+    user = user or said.get("user") or _myself()
+    tokens = {"h": hostname, "n": host, "p": str(port), "r": user, "d": os.path.expanduser("~"),
+              "i": str(os.getuid()), "k": said.get("hostkeyalias", host), "%": "%"}
     return Target(
-        hostname=said.get("hostname", host).strip("[]").lower(),
-        port=port or int(said.get("port", 22)),
-        user=user or said.get("user") or getpass.getuser(),
-        identities=(ssh.identity,) if ssh.identity else tuple(map(_home, said.get("identityfile", ()))),
+        hostname=hostname, port=port, user=user,
+        identities=(ssh.identity,) if ssh.identity else tuple(_path(file, tokens) for file in said.get("identityfile", ())),
         only_identities=bool(ssh.identity) or said.get("identitiesonly") == "yes",
         agent=os.environ.get("SSH_AUTH_SOCK") if agent == "SSH_AUTH_SOCK" else None if agent == "none" else _home(agent),
         known_hosts=tuple(map(_home, files)),
@@ -186,6 +188,8 @@ def _blocks(lines, file, host):
         elif keyword == "match" and value.lower() == "all":
             applies = True
         elif keyword in _USED:
+            if not value or keyword == "port" and not (re.fullmatch("[0-9]{1,5}", value, re.ASCII) and 0 < int(value) < 65536):
+                raise BadInput(f"{file} line {number}: `{text[:80]}` cannot be understood: correct that line")
             if applies:
                 yield keyword, value
         elif keyword not in _HARMLESS:
@@ -209,3 +213,16 @@ def _host_block(patterns, host):
 
 def _home(path):
     return os.path.expanduser(path.strip('"'))
+
+
+def _path(text, tokens):
+    """An IdentityFile, of which `ssh -G` leaves the tokens as they were typed (measured with OpenSSH 9.2)."""
+    text = re.sub("%(.)", lambda match: tokens.get(match[1], match[0]), text)
+    return _home(re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], match[0]), text))
+
+
+def _myself():
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise BadInput(f"nobody knows the name of uid {os.getuid()} on this machine: write ssh.user in the inventory") from None

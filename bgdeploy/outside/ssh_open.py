@@ -9,12 +9,14 @@ import logging
 import os
 import socket
 import subprocess
+import threading
 import time
 
 import paramiko
 from fabric import Config, Connection
 
-from bgdeploy.errors import NoAnswer, Refused
+from bgdeploy.errors import NoAnswer, Refused, Trouble
+from bgdeploy.outside import exchange
 from bgdeploy.outside.known_hosts import lookup_name
 from bgdeploy.outside.ssh_config import expand
 
@@ -133,6 +135,10 @@ def open_connection(target, known, *, through=None, label, connect=5.0, keepaliv
 def _login(wire, target, proof, kinds, label, stage, keepalive, until):
     began = time.monotonic()
     connection = None
+    # Each stage has a limit of its own, and so has each key that is tried; only this keeps them all within `until`
+    watch = threading.Timer(max(0.1, until - time.monotonic()), wire.close)
+    watch.daemon = True
+    watch.start()
     try:
         wire.greeting(_left(until, stage, label))
         connection = _connection(wire, target, proof, kinds, _left(until, stage, label))
@@ -145,7 +151,11 @@ def _login(wire, target, proof, kinds, label, stage, keepalive, until):
         if connection:
             connection.client.close()
         wire.close()
+        if time.monotonic() >= until and not isinstance(error, (Trouble, TurnedAway)) and isinstance(error, Exception):
+            raise NoAnswer(f"{label}: no SSH connection to {_at(target)} in the time given") from None
         raise _translated(error, target, label, alive, time.monotonic() - began, stage) from None
+    finally:
+        watch.cancel()
 
 
 def _connection(wire, target, proof, kinds, stage):
@@ -172,7 +182,7 @@ def _keys(target):
 
     An agent with many keys would use up MaxAuthTries before the right one (paramiko issue 1390).
     """
-    files = [path for path in target.identities if os.path.exists(path)]
+    files = [path for path in target.identities if _readable(path)]
     if not target.only_identities:
         # Paramiko knows one agent only, the one of the environment
         return {"key_filename": files, "allow_agent": bool(target.agent) and target.agent == os.environ.get("SSH_AUTH_SOCK")}
@@ -180,6 +190,25 @@ def _keys(target):
     if len(keys) == 1:
         return {"pkey": keys[0], "allow_agent": False}
     return {"key_filename": files, "allow_agent": False}
+
+
+def _readable(path):
+    """Can Paramiko try this key? It passes over one of a type that it does not know, not over what is no text.
+
+    :raises Refused: the certificate beside it is none.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            stream.read(1 << 16)
+    except (OSError, ValueError):
+        return False
+    try:
+        if os.path.isfile(path + "-cert.pub"):
+            paramiko.pkey.PublicBlob.from_file(path + "-cert.pub")
+    except (paramiko.SSHException, ValueError, OSError, IndexError) as error:
+        raise Refused(f"{path}-cert.pub holds no certificate that can be read ({_said(error)}): replace it, or move it "
+                      "away") from None
+    return True
 
 
 def _key(path, agent):
@@ -217,14 +246,13 @@ def _wire(target, through, label, seconds, keepalive):
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise NoAnswer(f"{label}: the connection to the jump host was lost: {_said(error)}") from None
     try:
-        raw = socket.create_connection((target.hostname, target.port), timeout=seconds)
+        raw = exchange.connect(target.hostname, target.port, time.monotonic() + seconds)
     except socket.gaierror as error:
         raise NoAnswer(f"{label}: the name {target.hostname} cannot be resolved: {error.strerror}") from None
-    except socket.timeout:
+    except (TimeoutError, socket.timeout):      # one and the same only from Python 3.10 on
         raise NoAnswer(f"{label}: no TCP connection to {_at(target)} within {seconds:.0f} s: off, or packets dropped") from None
     except OSError as error:
         raise NoAnswer(f"{label}: no TCP connection to {_at(target)}: {_said(error)}") from None
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # set_keepalive alone never ends a dead connection: what was sent and not acknowledged for so long (ms) does. So a peer that
     # is gone is noticed after 2 x keepalive + 5 seconds at the latest: 35 with the default
@@ -242,7 +270,7 @@ def _proxied(target):
 
 
 def _translated(error, target, label, alive, seconds, stage):
-    """What went wrong, as one of our kinds; a stranger is handed back as it is."""
+    """What went wrong, as one of our kinds; what ends a program (Ctrl-C) is handed back as it is."""
     where = _at(target)
     if isinstance(error, (Refused, NoAnswer, TurnedAway, paramiko.ssh_exception.IncompatiblePeer)):
         return error
@@ -259,7 +287,7 @@ def _translated(error, target, label, alive, seconds, stage):
             return NoAnswer(f"{label}: {where} closed the connection during the login of {target.user}: lost, or too many keys "
                             "were tried (then name one: ssh.identity in the inventory)")
         return NoAnswer(f"{label}: {where} did not answer the login of {target.user} within {stage:.0f} s")
-    if isinstance(error, (paramiko.SSHException, EOFError, OSError)):
+    if isinstance(error, Exception):        # of any kind: Paramiko raises what its own thread met in the server's messages
         what = f"fell silent during the key exchange ({seconds:.0f} s)" if seconds >= stage else f"broke off: {_said(error)}"
         return NoAnswer(f"{label}: the SSH connection to {where} {what}")
     return error
