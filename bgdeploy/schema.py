@@ -90,6 +90,8 @@ _USER = _text("a user's name", r"^[A-Za-z0-9_][A-Za-z0-9_.@\\-]*\$?$")
 _JUMP = r"([A-Za-z0-9_][^\s,:]*@)?[A-Za-z0-9_\[][^\s,@]*"
 _SCHEME = _choice("http", "https", default="http")
 _URL = _text("an http:// or https:// address without a password", r"^https?://[^\s/@][^\s@]*$")
+_RECIPE = _text("a recipe such as web or web::default",
+                r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(::[A-Za-z0-9_][A-Za-z0-9_-]{0,99})?$")
 _MONGODB = r"mongodb(\+srv)?://[!-~]+"
 
 
@@ -114,12 +116,13 @@ def _heartbeat():
 def _component():
     check = _object({"path": _http_path(), "status": _whole("an HTTP status, 100 to 599", 100, 599, SanityCheck.status),
                      "text": _text("text that the answer holds"), "header": _HEADERS}, ["path"])
-    word = r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$"
     return _object({
-        "port": _port(), "package": _text("a package's name", word),
-        "service": _text("a systemd service's name without .service", r"^(?!.*\.service$)[A-Za-z0-9_][A-Za-z0-9:._@\\-]*$"),
-        "recipe": _text("a recipe such as web or web::default", r"^[A-Za-z0-9_][A-Za-z0-9_-]*(::[A-Za-z0-9_-]+)?$"),
-        "attribute": _text("an attribute path such as web.version", r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"),
+        "port": _port(), "package": _text("a package's name", r"^(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}$"),
+        "service": _text("a systemd service's name without .service",
+                         r"^(?!.*\.service$)(?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9:._@\\-]{0,99}$"),
+        "recipe": _RECIPE,
+        "attribute": _text("an attribute path of at most 8 names, such as shop.web.version, outside of bgdeploy",
+                           r"^(?!bgdeploy(\.|$))[A-Za-z0-9_][A-Za-z0-9_-]{0,63}(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,63}){0,7}$"),
         "heartbeat": _heartbeat(),
         "sanity": {"type": "array", "items": check, "description": "a list of checks"}}, ["port"])
 
@@ -191,8 +194,6 @@ def _policy():
 def _top():
     c = Chef
     version = _text('a version such as "2.0.0" or "2.0.0-1"', r"^[A-Za-z0-9:._+~^-]+$", format="version")
-    recipe = _text("a recipe such as web::default or recipe[web]",
-                   r"^(recipe\[[A-Za-z0-9_:@.-]+\]|role\[[A-Za-z0-9_-]+\]|[A-Za-z0-9_][A-Za-z0-9_:-]*)$")
     return {
         "name": _text(_A_NAME, NAME), "kind": _choice("site", "lab", default="site"),
         "components": _named(_component(), "components"), "order": _names("components"), "stacks": _stacks(),
@@ -202,8 +203,10 @@ def _top():
                                "gpg_home": _path("a folder's path")},
                               ["url"]),
         "chef": _object({"cookbooks": _choice("local", "server", default=c.cookbooks), "path": _path("a folder's path", c.path),
-                         "run_list": {"type": "array", "items": recipe, "default": [], "description": "a list of recipes"},
-                         "limit": _seconds(c.limit, low=1), "lock_wait": _seconds(c.lock_wait),
+                         "run_list": {"type": "array", "items": _RECIPE, "maxItems": 64, "default": [],
+                                      "description": "a list of 64 recipes at most"},
+                         "limit": {**_seconds(c.limit, high=_DAY), "minimum": 10, "description": "a number of seconds from 10"},
+                         "lock_wait": _seconds(c.lock_wait, high=_DAY),
                          "reserve": _seconds(c.reserve, high=_DAY), "minimal_ohai": _flag(c.minimal_ohai)}),
         "ssh": _ssh(), **_secret("token"),
         "versions": {"type": "object", "additionalProperties": version, "description": "a mapping of components to versions"},

@@ -58,6 +58,16 @@ def _known_components(data):
         yield ("order",), f"{left_out[0]} is missing", "name every component once"
 
 
+def _attributes_apart(data):
+    """One component's version cannot stand where another's attribute has its branches."""
+    paths = {part["attribute"]: name for name, part in data["components"].items() if "attribute" in part}
+    for path, name in paths.items():
+        above = next((other for other in paths if path.startswith(other + ".")), None)
+        if above:
+            yield ("components", name, "attribute"), f"{path} lies in {above}, which is the version of {paths[above]}", \
+                "name one beside it"
+
+
 def _used_components(data):
     """Every component runs somewhere."""
     used = {name for _, _, settings, _ in hosts(data) for name in settings.get("components", data["components"])}
@@ -292,8 +302,8 @@ def _lab(data):
         yield ("lab",), "is only for kind: lab", "add kind: lab, or take it out"
 
 
-_RULES = (_known_components, _used_components, _names_apart, _addresses, _balancers, _times, _floor, _store, _secrets,
-          _heartbeats, _statistics, _lab)
+_RULES = (_known_components, _attributes_apart, _used_components, _names_apart, _addresses, _balancers, _times, _floor, _store,
+          _secrets, _heartbeats, _statistics, _lab)
 
 
 def warnings(site):

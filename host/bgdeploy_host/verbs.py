@@ -15,12 +15,15 @@ import sys
 
 from bgdeploy_host import files
 
-NAME = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
-VERSION = r"(?:[0-9]{1,9}:)?[A-Za-z0-9][A-Za-z0-9._+~^]{0,79}-[0-9][A-Za-z0-9._+~^]{0,39}"
+# No narrower than what an inventory may say: a converge must not be the first to refuse it (tests/test_host_inventory.py).
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}"
+PACKAGE = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}"
+SERVICE = r"[A-Za-z0-9_][A-Za-z0-9:._@\\-]{0,99}"
+VERSION = r"(?:[0-9]{1,9}:)?[A-Za-z0-9][A-Za-z0-9._+~^]{0,99}-[0-9][A-Za-z0-9._+~^]{0,99}"
 NUMBER = r"[0-9]{1,9}"
 RUN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 HASH = r"[0-9a-f]{8,64}"
-RECIPE = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}(?:::[A-Za-z0-9_][A-Za-z0-9_-]{0,63})?"
+RECIPE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}(?:::[A-Za-z0-9_][A-Za-z0-9_-]{0,99})?"
 PATH = r"/[A-Za-z0-9_.~/?=&%-]{0,200}"
 ATTRIBUTE = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,63}){0,7}"
 
@@ -31,7 +34,7 @@ def several(pattern):
 
 # verb: {option: pattern, or None for a flag}, and the options that it needs.
 VERBS = {
-    "look": ({"components": several(r"{0}(?::{0}:{0})?".format(NAME)), "tail": RUN}, ("components",)),
+    "look": ({"components": several(r"{}(?::{}:{})?".format(NAME, PACKAGE, SERVICE)), "tail": RUN}, ("components",)),
     "start": ({"run": RUN, "release": r"(?!-)[A-Za-z0-9_.+~^:=,@-]{1,2000}", "limit": NUMBER, "recipes": several(RECIPE),
                "versions": several(NAME + "=" + VERSION), "cookbooks": HASH, "mode": "local|server", "minimal-ohai": None,
                "restart": several(NAME), "lock-wait": NUMBER, "attributes": several(NAME + "=" + ATTRIBUTE),
@@ -44,7 +47,7 @@ VERBS = {
     "reserve": ({"run": RUN, "for": NUMBER}, ("run", "for")),
     "release": ({}, ()),
     "output": ({"run": RUN, "from": r"[0-9]{1,15}", "cap": NUMBER}, ("run",)),
-    "park": ({"component": NAME, "service": NAME}, ("component",)),
+    "park": ({"component": NAME, "service": SERVICE}, ("component",)),
     "cookbooks": ({"hash": HASH, "have": None}, ("hash",)),
     "heartbeat": ({"component": NAME, "port": r"[0-9]{1,5}", "path": PATH}, ("component", "port", "path")),
 }
@@ -132,6 +135,10 @@ def act(at, verb, asked, stdin):
         if unknown:
             raise Wrong("{} has no version in --versions".format(unknown[0]))
         asked["attributes"] = {path: name for name, path in asked.get("attributes", {}).items()}
+        for path in asked["attributes"]:
+            above = [other for other in asked["attributes"] if path.startswith(other + ".")]
+            if above or path.split(".")[0] == "bgdeploy":
+                raise Wrong("the attribute {} lies in another one, or in bgdeploy's own".format(path))
         if verb == "start":
             return runs.start(at, asked, facts.unit_active)
         from bgdeploy_host import rehearsal
@@ -162,7 +169,7 @@ def _value(name, value):
 
 
 def _component(text):
-    name, package, service = (text.split(":") + [text, text])[:3] if ":" in text else (text, text, text)
+    name, package, service = text.split(":", 2) if ":" in text else (text, text, text)
     return name, package, _service(service)
 
 
