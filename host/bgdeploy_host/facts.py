@@ -3,6 +3,7 @@
 A driver looks about twice a second: one call of systemctl for everything, and rpm only when its database has changed.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -118,8 +119,9 @@ def packages(at, names):
         elif line.startswith("package ") and line.endswith(" is not installed") and words[1] in asked:
             asked[words[1]] = ""
     if None not in asked.values():
-        files.folder(at(files.CACHE))
-        files.write(at(files.CACHE + "/packages.json"), json.dumps({"mark": mark, "packages": asked, "installed": installed}))
+        with contextlib.suppress(OSError):      # /run is full: rpm is asked each time
+            files.folder(at(files.CACHE))
+            files.write(at(files.CACHE + "/packages.json"), json.dumps({"mark": mark, "packages": asked, "installed": installed}))
     return asked, installed
 
 

@@ -87,7 +87,10 @@ def read(path, cap=1 << 16, offset=0):
         return None
     with os.fdopen(descriptor, "rb") as handle:
         handle.seek(offset)
-        return handle.read(cap)
+        try:
+            return handle.read(cap)
+        except ProcessLookupError:      # a process below /proc that ended meanwhile
+            return None
 
 
 def read_text(path, cap=1 << 16):

@@ -9,7 +9,7 @@ import zlib
 
 from bgdeploy_host import facts, files
 
-MOST_BYTES, MOST_FILES = 200 << 20, 20000
+MOST_BYTES, MOST_FILES, DEEPEST = 200 << 20, 20000, 50
 LONGEST_ANSWER = 1 << 16
 
 
@@ -36,7 +36,7 @@ def cookbooks(at, revision, have, stream):
             if not os.path.isdir(kept):
                 os.rename(beside, kept)
             files.sync_folder(at(files.COOKBOOKS))
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as problem:
+        except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, RecursionError) as problem:     # tarfile's, too
             raise files.Refused("the cookbooks could not be unpacked: {}".format(problem))
         finally:
             shutil.rmtree(beside, ignore_errors=True)
@@ -52,8 +52,8 @@ def _unpack(stream, folder, revision):
             path = os.path.normpath(member.name)
             if path.startswith(("/", "..")) or not (member.isreg() or member.isdir()):
                 raise tarfile.TarError("{!r} is no plain file or folder inside the archive".format(member.name[:200]))
-            if total > MOST_BYTES or count > MOST_FILES:
-                raise tarfile.TarError("more than {} MB or {} files".format(MOST_BYTES >> 20, MOST_FILES))
+            if total > MOST_BYTES or count > MOST_FILES or path.count("/") >= DEEPEST:
+                raise tarfile.TarError("more than {} MB, {} files or {} levels".format(MOST_BYTES >> 20, MOST_FILES, DEEPEST))
             target = os.path.join(folder, path)
             if member.isdir():
                 os.makedirs(target, 0o755, exist_ok=True)
@@ -105,6 +105,8 @@ def park(at, component, service):
     try:
         owner = os.fstat(folder_fd)
         files.write("state", "standby\n", 0o644, folder_fd, (owner.st_uid, owner.st_gid))
+    except OSError as problem:          # a full disk, or what the application's user put in the way
+        raise files.Refused("{}/state cannot be written: {}".format(path, problem.strerror))
     finally:
         os.close(folder_fd)
     return {"component": component, "parked": True, "why": ""}
@@ -120,7 +122,7 @@ def heartbeat(port, path):
         body = answer.read(LONGEST_ANSWER)
         headers = {name.lower(): value for name, value in answer.getheaders()[:40]}
         return {"status": answer.status, "headers": headers, "body": body, "why": ""}
-    except (OSError, http.client.HTTPException) as problem:
+    except (OSError, ValueError, http.client.HTTPException) as problem:     # ValueError: a chunk of a negative length
         return {"status": None, "headers": {}, "body": b"", "why": "{}: {}".format(type(problem).__name__, problem)}
     finally:
         connection.close()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 
 from bgdeploy_host import files, outcome, reserve, runs
@@ -28,12 +29,17 @@ def rehearse(at, asked, unit_active):
     try:
         runs.tell(at, asked, where)
         with open(at(where) + "/out", "wb") as out:
+            chef = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd="/",
+                                    env=runs.ENVIRONMENT, start_new_session=True)
             try:
-                code = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, cwd="/",
-                                      timeout=asked["limit"], env=runs.ENVIRONMENT).returncode
+                code = chef.wait(asked["limit"])
                 ended = "exit-code exited {}".format(code) if code >= 0 else "signal killed {}".format(-code)
             except subprocess.TimeoutExpired:
                 ended = "timeout killed KILL"
+            finally:
+                if chef.poll() is None:
+                    os.killpg(chef.pid, signal.SIGKILL)     # what it began (a guard's command), too
+                    chef.wait()
         size = os.path.getsize(at(where) + "/out")
         said = (files.read(at(where) + "/out", LONGEST, max(0, size - LONGEST)) or b"").decode("utf-8", "replace")
         state, _, why = outcome.translate(ended, said[-runs.TAIL:], files.read_json(at(where) + "/report.json"))

@@ -74,16 +74,18 @@ def keep(at, unit_active, sleep=time.sleep):
     """What the unit does: get the lock, keep it until its time is over or the note is gone. One that is taken is waited for."""
     path = client.lockfile(at)
     os.makedirs(os.path.dirname(at(path)), exist_ok=True)
-    with open(os.open(at(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644), "r+") as lock:
+    lock = os.open(at(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
         held = False
         while True:
             if not held:
                 with contextlib.suppress(OSError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     held = True
-                    lock.truncate(0)                # as Chef does: whoever waits says for whom
-                    lock.write(str(os.getpid()))
-                    lock.flush()
+                    os.ftruncate(lock, 0)           # as Chef does: whoever waits says for whom; on a full disk it does not
+                    os.write(lock, str(os.getpid()).encode())
+            if held and not os.path.exists(at(HELD)):
+                with contextlib.suppress(OSError):  # a full /run: at the next turn
                     files.write(at(HELD), "")
             if _over(at, unit_active):
                 with files.alone(at):               # nobody asks for longer between this look and the end
@@ -93,6 +95,8 @@ def keep(at, unit_active, sleep=time.sleep):
                                 os.unlink(at(left))
                         return
             sleep(PACE if held else LOOK)
+    finally:
+        os.close(lock)
 
 
 def _over(at, unit_active):

@@ -106,7 +106,7 @@ def start(at, asked, unit_active):
             from bgdeploy_host import reserve       # it needs this module
             reserve.reserve(at, run, asked["reserve"])
             words = [LIBRARY + "/reserved.sh", reserve.HELD, str(asked["lock-wait"])] + words
-        _prune(at)
+        _prune(at, last, asked.get("cookbooks"))
         files.folder(folder)
         try:
             tell(at, asked, files.RUNS + "/" + run)
@@ -207,14 +207,15 @@ def _place(attributes, path, version):
     attributes[last] = version
 
 
-def _prune(at):
+def _prune(at, *needed):
+    """Remove what is old and not needed. Ages alone do not tell: a clock that was set back makes the newest the eldest."""
     for kind, kept in ((files.RUNS, KEPT_RUNS), (files.COOKBOOKS, KEPT_COOKBOOKS)):
         where = files.folder(at(kind))
         by_age = sorted(os.scandir(where), key=lambda entry: entry.stat(follow_symlinks=False).st_mtime, reverse=True)
         room = KEPT_BYTES
         for number, entry in enumerate(by_age):
             room -= _size(entry.path + "/out")
-            if number >= kept or (number and room < 0):
+            if entry.name not in needed and (number >= kept or (number and room < 0)):
                 shutil.rmtree(entry.path, ignore_errors=True)
 
 
