@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import tarfile
 
@@ -119,6 +120,18 @@ def test_what_the_helper_does_not_say_is_unknown(said):
     assert facts.boot is None and facts.daemon is None and facts.licence is None and facts.job is None
     assert facts.services.get("web", (None, None)) == (None, None)
     assert facts.packages.get("web") is None and facts.packages.get("api") is None
+
+
+@pytest.mark.parametrize("value", [5, -1, 1e400, float("nan"), [], [1], {"a": 1}, True, "x" * 5000, "r1./../../../x"])
+@pytest.mark.parametrize("key", ["run", "state", "seconds", "release", "tail", "boot", "report", "since", "older", "proxies",
+                                 "read_only", "services", "packages"])
+def test_what_is_of_another_kind_than_the_helper_writes_is_unknown_too_and_leads_nowhere(key, value):
+    """What a host says names files here, and goes into JSON that others read."""
+    job = {"run": "r1", "state": "ok", "seconds": 3, "boot": "b"}
+    for said in ({"job": {**job, key: value}, key: value}, {"foreign": {"pid": 7, key: value}}):
+        facts = chef.facts(said)
+        json.dumps([facts.job.seconds], allow_nan=False)
+        assert ".." not in facts.job.run and len(facts.job.run) < 200
 
 
 def test_a_usual_answer_becomes_facts():

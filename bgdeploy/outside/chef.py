@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import time
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _LEFT_OUT = ("spec", "test", "documentation", "docs")
 # States of bgdeploy-host that the rules know under another name. killed and timeout: it did something and nobody knows how much.
 _STATES = {"killed": "lost", "timeout": "lost", "licence": "config"}
 _KNOWN = ("running", "ok", "failed", "locked", "reboot", "again", "config", "lost")
+_RUN = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,119}", re.ASCII)     # a part of it becomes a file's name here
 _LICENCE = "accept it on the host: chef_license 'accept' in /etc/chef/client.rb"
 
 
@@ -91,9 +93,8 @@ def facts(said, noise=""):
         job=_foreign(foreign) if foreign else _job(job, boot, said.get("package_lock")) if job else None,
         daemon=_flag(said.get("daemon")), licence=_flag(said.get("licence")),
         disk=_dict(said.get("disk")), inodes=_dict(said.get("inodes")),
-        read_only=tuple(str(folder) for folder in said.get("read_only") or ()) if isinstance(said.get("read_only"), list) else (),
-        older=tuple(name for name in said.get("older") or () if isinstance(name, str)),
-        proxies=tuple(said.get("proxies") or ()), no_proxy=_text(said.get("no_proxy")),
+        read_only=_texts(said.get("read_only")), older=_texts(said.get("older")), proxies=_texts(said.get("proxies")),
+        no_proxy=_text(said.get("no_proxy")),
         chef_server=_text(said.get("chef_server")),
         package_lock=said.get("package_lock"),
         server_only=_flag(said.get("server_only")), reserved=_dict(said.get("reserved")) or None, exit=job.get("exit"),
@@ -295,7 +296,7 @@ def package_lock(held):
 
 
 def _job(job, boot, locked=None):
-    word = job.get("state")
+    word = _text(job.get("state"))
     state = _STATES.get(word, word)
     if state == "reboot" and boot and job.get("boot") not in (None, boot):
         state = "again"         # the reboot that it asked for is over: what is left to do needs another run
@@ -310,9 +311,9 @@ def _job(job, boot, locked=None):
     elif state == "ok" and not _dict(_dict(job.get("report")).get("outranked")):
         why = ""
     shown = "\n".join(part for part in (why, tail) if part)
-    seconds = job.get("seconds")
-    return Job("chef", str(job.get("run")), _text(job.get("release")), state, shown,
-               float(seconds) if isinstance(seconds, (int, float)) else None)
+    run = job.get("run")
+    return Job("chef", run if isinstance(run, str) and _RUN.fullmatch(run) else "?", _text(job.get("release")), state, shown,
+               _seconds(job.get("seconds")))
 
 
 def _foreign(foreign):
@@ -321,8 +322,8 @@ def _foreign(foreign):
 
 
 def _who(process):
-    since = process.get("since")
-    began = time.strftime(" since %H:%M:%S UTC", time.gmtime(since)) if isinstance(since, (int, float)) else ""
+    since = _seconds(process.get("since"))
+    began = time.strftime(" since %H:%M:%S UTC", time.gmtime(since)) if since is not None else ""
     return f"pid {line(process.get('pid'), 20)} of {line(process.get('user'), 60) or 'somebody'}{began}"
 
 
@@ -337,6 +338,14 @@ def _dict(value):
 
 def _text(value):
     return clean(value, 2000) if isinstance(value, str) and value else None
+
+
+def _texts(value):
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+def _seconds(value):
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e11 else None
 
 
 def _flag(value):
