@@ -20,10 +20,12 @@ def of(site, shell, run, goal, journal, say, stopped=lambda: False):
     """
     if site.chef.cookbooks != "server" or not site.chef.reserve:
         return None
-    names = [host.name for want in goal.wants for host in site.stack(want.stack).hosts] if goal.only is None else ()
+    wanted = {want.stack for want in goal.wants} if goal.only is None else ()
+    names = [host.name for host in site.hosts if host.stack in wanted]
     mine = Reservation(journal.events, names, site.chef.reserve / 4,
                        lambda name: chef.reserve(shell, site, site.host(name), run, limit=LIMIT),
                        lambda name: chef.release(shell, site, site.host(name), limit=LIMIT), journal.write, say, stopped)
+    mine.due &= {host.name for host in site.hosts}      # who has been taken from the inventory since cannot be asked
     journal.tellers.append(mine)
     return mine
 

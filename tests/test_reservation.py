@@ -1,7 +1,11 @@
 """Other Chef runs go on again where a host is live, or where nobody carries the run on; until then they wait."""
 
+from types import SimpleNamespace
+
+from bgdeploy import reservation
 from bgdeploy.model import Result
 from bgdeploy.reservation import Reservation
+from tests.scenes import deploy
 
 
 class World:
@@ -43,6 +47,16 @@ def test_a_host_is_free_again_as_soon_as_it_is_seen_live_and_the_journal_says_so
 def test_a_resumed_run_knows_who_still_waits():
     world = World([kept("g1"), kept("g2"), {"kind": "released", "hosts": ["g1"]}])
     assert world.told.due == {"g2"}
+
+
+def test_who_has_been_taken_from_the_inventory_since_is_asked_no_more():
+    """A dead host of a run, and its whole stack with it: `resume` ended as a bug."""
+    left = SimpleNamespace(name="b1", stack="blue")
+    site = SimpleNamespace(chef=SimpleNamespace(cookbooks="server", reserve=60.0), hosts=(left,))
+    journal = SimpleNamespace(events=[kept("g1")], write=None, tellers=[])
+    mine = reservation.of(site, None, "r1", deploy(), journal, print)
+    mine.longer(9999.0)
+    assert journal.tellers == [mine] and not mine.due and not mine.all_hosts
 
 
 def test_at_the_end_of_a_run_that_nobody_carries_on_all_of_its_hosts_are_free_whoever_kept_them():
