@@ -12,7 +12,7 @@ from bgdeploy import check, goals, records, report, reservation
 from bgdeploy.acts import Acts
 from bgdeploy.chef_logs import ChefLogs
 from bgdeploy.drive import Ports, drive
-from bgdeploy.errors import Failed, NoAnswer, Refused
+from bgdeploy.errors import BadInput, Failed, NoAnswer, Refused
 from bgdeploy.interruption import catching, interruptible
 from bgdeploy.journal import new_id
 from bgdeploy.memory import fold
@@ -104,6 +104,7 @@ def locked(session, asked, options, run, grip, begins):
     else:
         goal = goals.goal(asked, known)
         refuse_left_out(asked, goal, seen, open_ones)
+    refuse_nobody(site, goal, events_of(joined), options.get("exclude") or (), "--exclude")
     policy = policy_of(site, options, events_of(joined) if asked.task != "back" else ())  # back: as ever
     if options.get("confirm") and not options["confirm"](goal, seen, policy):
         return None, None
@@ -150,8 +151,10 @@ def drive_and_ask(session, goal, policy, journal, ports, options):
         if choice is None:
             return end
         try:
+            if choice == "exclude":
+                refuse_nobody(session.site, goal, journal.events, end.step.hosts, "exclude")
             settle(session, goal.migrate, choice, os.path.basename(journal.folder))
-        except (NoAnswer, Refused) as e:
+        except (BadInput, NoAnswer, Refused) as e:
             session.console.line(f"the answer was not taken: {e.sentence}")
             return end
         journal.write("answered", choice=choice, gate=end.step.gate, stack=end.step.stack, hosts=list(end.step.hosts),
@@ -210,6 +213,20 @@ def carry_out(session, name, run, journal):
     return session.migrations.run(session.migrations.named(name), run, session.by()["user"],
                                   "repeat" if choice == "repeat" else None, session.console.line,
                                   lambda: session.interrupt.wanted is not None)
+
+
+def refuse_nobody(site, goal, events, hosts, option):
+    """Hosts are to be left out of a run; where no other is left of a stack that could never go on.
+
+    :param events: of the run so far: others may be left out already. :param option: for the sentence.
+    :raises BadInput: an empty selection is an error.
+    """
+    out = {*hosts, *fold(events).excluded}
+    for want in goal.wants if hosts else ():
+        stack = site.stack(want.stack)
+        if stack and all(h.name in out for h in stack.hosts if not want.hosts or h.name in want.hosts):
+            raise BadInput(f"{option}: no host of {want.stack} is left in this run then; leave one in, or end the run by "
+                           "invoke answer --choice stop")
 
 
 def settle(session, name, choice, run):

@@ -3,7 +3,7 @@
 from bgdeploy import call, inventory, records, reservation
 from bgdeploy.errors import BadInput, Refused, Trouble
 from bgdeploy.opening import goal_in
-from bgdeploy.run import settle, write_reports
+from bgdeploy.run import refuse_nobody, settle, write_reports
 from bgdeploy.session import open_runs
 from bgdeploy.verbs import BASE, open_records, open_site, opened, verb
 
@@ -33,10 +33,13 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
         if word != "stop" and session.clock() > records.expires(question, site.policy.gate_expiry):
             raise Refused(f"the question of run {name} has expired", "invoke resume asks again")
         goal = goal_in(name, found[name])
+        asked = question or {}
+        if word == "exclude":
+            refuse_nobody(site, goal, found[name], asked.get("hosts") or (), "--choice exclude")
         with session.store.take({"run": name, "task": "answer"}):       # no driver may be running, nor begin meanwhile
             journal = session.journal(name, found[name], [console.event])
-            journal.write("answered", choice=word, gate=(question or {}).get("gate"), stack=(question or {}).get("stack"),
-                          hosts=(question or {}).get("hosts"), by=session.by(), reason=why)
+            journal.write("answered", choice=word, gate=asked.get("gate"), stack=asked.get("stack"), hosts=asked.get("hosts"),
+                          by=session.by(), reason=why)
             if goal.migrate:
                 settle(session, goal.migrate, word, name)
             if word == "stop":

@@ -11,7 +11,7 @@ import pytest
 
 from bgdeploy import opening, run as running
 from bgdeploy.drive import Interrupt
-from bgdeploy.errors import NoAnswer, Refused
+from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.goals import Asked
 from bgdeploy.interruption import AtOnce
 from bgdeploy.journal import Journal, read
@@ -180,6 +180,23 @@ def test_resume_forgives_a_migration_only_where_the_run_has_one(tmp_path):
     journal.events += run(goal=Goal(migrate="m", kind="migrate"))
     opening.forgive(journal, steady())
     assert journal.events[-1]["hosts"] == ["migrate"]
+
+
+@pytest.mark.parametrize("more, excluded, refused", [
+    (("green-1",), {}, False), (("green-1", "green-2"), {}, True), (("green-1",), {"green-2": "its disk"}, True),
+    ((), {"green-1": "its disk", "green-2": "its disk"}, False)])
+def test_hosts_can_be_left_out_of_a_run_while_somebody_is_left(more, excluded, refused):
+    """The run could never go on after that: each `resume` ended with 4, and no question was open any more."""
+    green = SimpleNamespace(hosts=[SimpleNamespace(name="green-1"), SimpleNamespace(name="green-2")])
+    site, events = SimpleNamespace(stack=lambda name: green), run(TAKEN)
+    events[0]["options"] = {"exclude": excluded}
+    if refused:
+        with pytest.raises(BadInput, match="--exclude: no host of green is left in this run then"):
+            running.refuse_nobody(site, deploy(), events, more, "--exclude")
+    else:
+        running.refuse_nobody(site, deploy(), events, more, "--exclude")
+    with pytest.raises(BadInput):
+        running.refuse_nobody(site, Goal((replace(deploy().wants[0], hosts=("green-1",)),)), run(), ("green-1",), "--exclude")
 
 
 def test_a_floor_that_was_lowered_for_a_run_holds_when_that_goes_on_and_the_last_word_counts():
