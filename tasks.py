@@ -8,6 +8,7 @@ import signal
 import sys
 
 from invoke import Collection, task
+from invoke.parser.parser import ParseMachine
 
 BASE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BASE)
@@ -49,6 +50,10 @@ VERSIONS = {"version": "2.0.0 for all, or web=2.0.0,api=1.4.1; left out: the new
 TEXTS = ["stack", "hosts", "version", "component", "first", "name", "reason", "floor", "override_hours", "untested", "env",
          "run", "choice", "last", "format", "iteration", "description", "url", "token_file", "restart", "seconds", "rate",
          "fault", "target", "exclude", "option"]
+
+
+# `--reason rollback` is a reason, though it is a command's name as well: Invoke would call it ambiguous, and end with 1.
+ParseMachine.check_ambiguity = lambda machine, value: False
 
 
 def verb(**options):

@@ -272,6 +272,14 @@ def test_what_invoke_takes_for_itself_is_not_lost_in_silence(words, said):
     assert ended.returncode == 2 and said in ended.stderr
 
 
+@pytest.mark.parametrize("words, said", [
+    (["hold", "--reason", "rollback", "--env", "nowhere"], "no inventories/nowhere.yml"),
+    (["standby", "--stack=live"], "has no stack \"live\""), (["standby", "--stack", "--reason", "live"], "--stack has no value")])
+def test_a_value_that_is_a_commands_name_too_is_a_value(words, said):
+    ended = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and said in ended.stderr
+
+
 @pytest.mark.parametrize("words", [["--list"], ["deploy", "--help"]])
 def test_a_list_of_commands_that_nobody_reads_to_its_end_gives_no_traceback(words):
     unread, end = os.pipe()
