@@ -237,6 +237,13 @@ def test_a_chat_is_told_by_its_webhook(site):
     assert silent.outcome == "refused" and "does not answer" in silent.detail and "s3cret" not in silent.detail
 
 
+@pytest.mark.parametrize("url", ["hooks.example/in/s3cret", "http://127.0.0.1:x/in/s3cret", "http://127.0.0.1:1/in s3cret",
+                                 "odd://127.0.0.1/s3cret", "http://[::1/s3cret", "/etc/s3cret"])
+def test_a_chat_whose_address_is_none_is_a_sentence_without_the_secret(site, url):
+    said = sample(site, "chat", BGDEPLOY_HOOK_CHAT_URL=url)
+    assert said.outcome == "refused" and "s3cret" not in said.detail and "Traceback" not in said.detail
+
+
 def test_the_samples_are_executable_and_listed():
     names = {name for name in os.listdir(SAMPLES) if name != "README.md"}
     listed = pathlib.Path(SAMPLES, "README.md").read_text()

@@ -92,6 +92,11 @@ def test_a_step_ends_with_the_code_of_its_command(step):
     assert step("deploy.sh", "green", VERSION="2.0.0", CODE="4")[0] == 4
 
 
+@pytest.mark.parametrize("code", ["0", "5", "8"])
+def test_a_workspace_that_is_full_does_not_take_the_place_of_what_the_command_said(step, code):
+    assert step("run.sh", "deploy", CODE=code, WORKSPACE="/proc/nothing/can/be/written/here")[0] == int(code)
+
+
 @pytest.mark.parametrize("name", ["deploy.sh", "publish.sh", "rollout.sh"])
 def test_a_step_without_a_version_types_nothing(step, name):
     code, typed = step(name, "green")

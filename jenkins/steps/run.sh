@@ -13,6 +13,6 @@ cd "$steps/../.."
 code=0
 trap : TERM INT HUP
 invoke "$@" || code=$?
-WORKSPACE=$workspace "$steps/collect.sh"
+WORKSPACE=$workspace "$steps/collect.sh" || echo "the records could not be copied to $workspace: they are in the state folder"
 [ "$code" = 0 ] || echo "invoke $1 ended with exit code $code"
 exit "$code"
