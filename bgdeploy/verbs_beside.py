@@ -95,23 +95,27 @@ def lab(console, what, env=None, json=False, seconds=None, rate=None, fault=None
     site = inventory.load(call.env(env, BASE), BASE)
     if site.lab is None:
         raise BadInput(f"{site.file}: kind is not lab, so there is nothing to bring up or down")
+    if fault is not None:
+        fault = call.choice(fault, tuple(name for name, *_ in data_centre.faults.catalogue()), "--fault")
     if what == "load":
         found = data_centre.load(site, call.seconds(seconds, "--seconds", 1) or 10, call.whole(rate, "--rate", 1, 5000) or 100,
                                  console.line)
     elif what == "break":
         if fault is None:
             console.text(data_centre.fault_list())
+            if json:
+                console.document({"faults": [dict(zip(("name", "target", "does", "options"), fault))
+                                             for fault in data_centre.faults.catalogue()]})
             return 0
-        found = data_centre.break_(site, call.word(fault, "--fault", "a fault's name (invoke lab.break shows all)"),
-                                   call.word(target, "--target", PLACE), console.line, **call.pairs(option, "--option", RESERVED))
+        found = data_centre.break_(site, fault, call.word(target, "--target", PLACE), console.line,
+                                   **call.pairs(option, "--option", RESERVED))
     elif what == "mend":
-        found = data_centre.mend(site, call.word(fault, "--fault", "a fault's name (left out: all)"),
-                                 call.word(target, "--target", PLACE), console.line)
+        found = data_centre.mend(site, fault, call.word(target, "--target", PLACE), console.line)
     elif what == "up":
         found = data_centre.up(site, console.line, jenkins)
     else:
         found = {"down": data_centre.down, "status": data_centre.status}[what](site, console.line)
         found = {"name": site.name, "up": found is not None, **(found or {})} if what == "status" else found
-    if json:
+    if json and found is not None:      # else the sentence is the document's `why`
         console.document(found)
     return 0

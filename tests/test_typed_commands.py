@@ -82,6 +82,22 @@ def test_harm_is_done_only_where_each_word_of_it_is_understood(project, options,
     assert code == 2 and said in err
 
 
+def test_a_fault_is_known_by_name_before_the_lab_is_asked_and_with_json_listed_as_a_document(project):
+    for verb in ("break", "mend"):
+        code, _, err = typed(verbs_beside.lab, verb, fault="powr", target="green-1")
+        assert code == 2 and "did you mean power?" in err
+    code, out, _ = typed(verbs_beside.lab, "break", json=True)
+    listed = {row["name"]: row for row in json.loads(out)["faults"]}
+    assert code == 0 and listed["power"]["target"] == "host" and listed["power"]["options"] == ["seconds"]
+
+
+def test_harm_that_was_done_is_a_document_that_says_so(project, monkeypatch):
+    monkeypatch.setattr("lab.lab.link.ask", lambda *_: {"said": "green-1 is off"})
+    for verb in ("break", "mend"):
+        code, out, _ = typed(verbs_beside.lab, verb, fault="power", target="green-1", json=True)
+        assert (code, json.loads(out)["why"]) == (0, "green-1 is off")
+
+
 @pytest.mark.parametrize("env", [SITE, LAB])
 def test_a_freeze_and_a_lock_in_a_folder_of_this_machine_need_no_lab(project, env):
     assert typed(verbs_records.hold, reason="stocktaking", env=env)[0] == 0
