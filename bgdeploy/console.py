@@ -15,7 +15,7 @@ import time
 from dataclasses import asdict, is_dataclass
 
 from bgdeploy import report, telling
-from bgdeploy.clean import clean, line
+from bgdeploy.clean import clean, line, plain
 
 COLOURS = (
     (r"^\d\d:\d\d:\d\d", "dim"), (r"\b(?:failed(?! 0\b)|refused|split|mixed|down|ACT NOW)\b.*?(?=[:;(]|$)", "bold red"),
@@ -137,7 +137,7 @@ class Console:
 
     def _say(self, *rows):
         with self._lock:
-            for row in rows:
+            for row in map(plain, rows):
                 if self._pretty:
                     self._pretty.print(_coloured(row), soft_wrap=True)
                 else:

@@ -114,7 +114,8 @@ def test_a_converge_of_somebody_else_is_what_runs_whatever_ours_came_to():
 
 @pytest.mark.parametrize("said", [
     {}, {"job": None, "services": None, "packages": [], "boot": 3, "disk": "x", "foreign": 4, "daemon": "yes"},
-    {"services": {"web": None, "api": {}}, "packages": {"web": None, "api": 7}, "job": {}}])
+    {"services": {"web": None, "api": {}}, "packages": {"web": None, "api": 7}, "job": {}},
+    {"packages": {"web": "2.0.0-1\x1b[2J", "api": "2.0.0-1 " + "x" * 300}}])
 def test_what_the_helper_does_not_say_is_unknown(said):
     facts = chef.facts(said)
     assert facts.boot is None and facts.daemon is None and facts.licence is None and facts.job is None

@@ -132,6 +132,13 @@ def test_the_status_table_shows_what_nobody_knows_as_unknown():
     assert re.search(r"blue-2 \(no answer\)  api +- +unknown +unknown +unknown +\?", out)
 
 
+def test_tables_show_no_character_that_could_steer_a_terminal():
+    seen = document(*both(LIVE, {**DOWN, "installed": "2.0.0-1\x1b[2J\u202e\x9b31m\x00"}))
+    for show in (lambda console: console.seen_table(seen), lambda console: console.recap(["green-1 \x1b]0;x\x07\u2066"])):
+        out, _ = said(show)
+        assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", out)
+
+
 def test_a_plan_numbers_its_acts_and_says_why():
     release = Release((("api", "2.0.0-1"),))
     steps = [Do("standby", "green", ("green-1",), "green-1 leaves LIVE", release),

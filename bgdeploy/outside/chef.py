@@ -87,7 +87,8 @@ def facts(said, noise=""):
     job, foreign, boot = _dict(said.get("job")), _dict(said.get("foreign")), _text(said.get("boot"))
     services = {name: (_text(s.get("active")), _text(s.get("start")))
                 for name, s in _dict(said.get("services")).items() if isinstance(s, dict)}
-    packages = {name: version if isinstance(version, str) else None for name, version in _dict(said.get("packages")).items()}
+    packages = {name: version if isinstance(version, str) and re.fullmatch(r"[!-~]{0,200}", version) else None
+                for name, version in _dict(said.get("packages")).items()}
     return HostFacts(
         boot=boot, services=services, packages=packages,
         job=_foreign(foreign) if foreign else _job(job, boot, said.get("package_lock")) if job else None,
