@@ -47,7 +47,10 @@ def answer(console, run=None, choice=None, reason=None, env=None, json=False):
                 journal.write("ended", outcome="stopped", exit_code=4, why="a person said stop", next=[], seen=None)
             journal.close()
             write_reports(session, name, journal.events)
-    console.line(f"run {name}: {word}" + ("" if word == "stop" else "; next: invoke resume"))
+    following = [] if word == "stop" else ["invoke resume"]
+    console.line(f"run {name}: {word}" + "".join(f"; next: {command}" for command in following))
+    if json:
+        console.document({"outcome": "done", "exit_code": 0, "why": f"run {name}: {word}", "next": following})
     return 0
 
 

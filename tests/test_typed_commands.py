@@ -237,7 +237,8 @@ def test_a_question_is_answered_until_the_run_goes_on_and_not_after_that(project
     code, _, err = typed(verbs_records.answer, run="20250101-000000-1", choice="stop", env=SITE)
     assert code == 2 and "there is no run 20250101-000000-1" in err
     for _ in range(2):          # a person may think again
-        assert typed(verbs_records.answer, choice="approve", env=SITE)[0] == 0
+        code, out, _ = typed(verbs_records.answer, choice="approve", env=SITE, json=True)
+        assert code == 0 and json.loads(out)["next"] == ["invoke resume"]
     with open(folder / "journal.jsonl", "a", encoding="utf-8") as file:
         file.write(json.dumps({"n": 9, "at": time.time(), "kind": "resumed"}) + "\n")
     code, _, err = typed(verbs_records.answer, choice="approve", env=SITE)
