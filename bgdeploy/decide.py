@@ -11,7 +11,7 @@ from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, W
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
                             may_serve, one_version, running, sane, serves, short, shortfall, state, tested, too_full, unsound,
                             untouched, wave_size)
-from bgdeploy.sentences import chef_doing, comma, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
+from bgdeploy.sentences import chef_doing, comma, counted, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
 from bgdeploy.waits import patience, pool, trouble
 
 
@@ -201,8 +201,8 @@ def drain(q, want, wave, earlier):
     if not full:
         return None
     since, hosts = q.memory.waits.get(("drain", want.stack), q.now), ids(full)
-    left, blind = [h for h in full if h.sessions], [h for h in full if h.sessions is None]
-    counts = "; ".join(f"{h.name}: {'nothing counts them' if h.sessions is None else h.sessions}" for h in full)
+    left, blind = [h for h in full if h.in_flight], [h for h in full if h.sessions is None]
+    counts = "; ".join(f"{h.name}: {counted(h)}" for h in full)
     if left and q.now >= since + q.policy.limits.drain:
         why = f"after {q.policy.limits.drain:g} s there are still requests in flight: {counts}"
         if q.policy.drain_then == "ask":

@@ -120,6 +120,11 @@ class HostSeen:
         return None if None in counts else sum(counts)
 
     @property
+    def in_flight(self):
+        """Requests that are known to be in flight; where `sessions` is None there may be more, which nobody counts."""
+        return sum(c.sessions or 0 for c in self.components if c.heartbeat != DOWN)
+
+    @property
     def counted_by(self):
         """Who counted the requests in flight: "kit", "nothing", "api by balancer, web by nothing"; "" if nothing runs."""
         by = {c.name: c.counted_by or "nothing" for c in self.components if c.heartbeat != DOWN and not c.sick}

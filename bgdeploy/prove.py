@@ -273,11 +273,11 @@ def crashed(host, memory):
 def drained(host, memory, policy, now):
     """How the drain of a host ended: 'drained' | 'timed-out N left' | 'unmeasured', or None: it goes on.
 
-    What cannot be counted is waited for as long as the policy says; a count that stays is over only where the policy says
-    proceed (or a person did: that is remembered like an end).
+    What cannot be counted is waited for as long as the policy says; a count that stays, be it of one component beside others
+    that nobody counts, is over only where the policy says proceed (or a person did: that is remembered like an end).
     """
     ended = memory.drains.get(host.name)
-    if ended and not (ended == "drained" and host.sessions):       # a balancer that forgot everything may have sent new ones
+    if ended and not (ended == "drained" and host.in_flight):      # a balancer that forgot everything may have sent new ones
         return ended
     long = policy.detection if crashed(host, memory) else QUIET
     if all(c.heartbeat == DOWN or c.sick for c in host.components) and long == QUIET:
@@ -285,9 +285,9 @@ def drained(host, memory, policy, now):
     if host.sessions == 0:
         return "drained" if now - memory.quiet.get(host.name, now) >= long else None
     since = memory.waits.get(("drain", host.stack), now)
-    if host.sessions is None:
+    if not host.in_flight:
         return "unmeasured" if now >= since + policy.unmeasured else None
-    return f"timed-out {host.sessions} left" if policy.drain_then == "proceed" and now >= since + policy.limits.drain else None
+    return f"timed-out {host.in_flight} left" if policy.drain_then == "proceed" and now >= since + policy.limits.drain else None
 
 
 def closed(policy, now):

@@ -51,6 +51,14 @@ def doubt(h):
     return f"{h.name} ({', '.join(parts)})"
 
 
+def counted(h):
+    """How many requests are in flight on a host, as far as anybody counts them."""
+    if h.sessions is not None:
+        return str(h.sessions)
+    blind = ", ".join(c.name for c in h.components if c.sessions is None and c.heartbeat != DOWN)
+    return f"{h.in_flight}, and nothing counts those of {blind}" if h.in_flight else "nothing counts them"
+
+
 def why_leaving(want, hosts, memory):
     """Why hosts leave LIVE."""
     if want.release is None:

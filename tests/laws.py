@@ -57,8 +57,8 @@ def converge(world, do, machine, rules):
     for i in machine.instances:
         if i.says() == "live" or (i.up and not i.sick and any(i.pools[n][0] for n in world.LIVE)):
             found.append(f"converge of {machine.name} while {i.name} is in LIVE")
-    counted = all(i.counts and not i.sick for i in machine.instances if i.up)
-    if counted and not rules.proceed and any(i.up and i.sessions for i in machine.instances):
+    counted = [i for i in machine.instances if i.up and i.counts and not i.sick]
+    if not rules.proceed and any(i.sessions for i in counted):
         found.append(f"converge of {machine.name} with requests in flight")
     return found
 

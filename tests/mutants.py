@@ -58,6 +58,8 @@ MUTANTS = (
            "    if False:",
            "more failures than allowed end the run", f"{DECIDE}::TestConverge"),
     Mutant("no-drain", "decide.py", '("drain", drain), ', "", "requests in flight are waited for"),
+    Mutant("counted-beside-uncounted-is-cut-off", "prove.py", "    if not host.in_flight:\n", "    if host.sessions is None:\n",
+           "what is counted is waited for though nobody counts the rest"),
     Mutant("drain-of-the-unmeasured-never-ends", "prove.py", 'return "unmeasured" if now >= since + policy.unmeasured else None',
            "return None", "every wait has an end"),
     Mutant("fight-whoever-took-it-out", "decide.py", "step = unknown(q, want, wave) or somebody(q, want, wave)",

@@ -34,14 +34,14 @@ def arbitrary_world(rng, nemesis):
     names = rng.choice([["api"], ["api", "web"], ["api", "web"], ["api", "web", "job"]])
     machines = []
     calm = rng.random() < 0.5       # half of the worlds begin in the steady state
-    blind = rng.random() < 0.15     # apps that do not count their requests
+    blind = rng.random() < 0.15     # apps that do not count their requests, beside one that does
     for stack in ["green", "blue", "red", "grey"][:rng.choice([2, 2, 2, 3, 4])]:
         version = rng.choice(["1", "1", "2"])
         for n in range(rng.choice([1, 2, 2, 3])):
             instances = []
             for name in names if n == 0 or rng.random() < 0.8 else rng.sample(names, 1):
                 i = Instance(name, version=version, installed=version, boots_live=rng.random() < nemesis.get("boots_live", 0),
-                             counts=not blind, stuck=2 if rng.random() < nemesis.get("stuck", 0) else 0)
+                             counts=not blind or name == names[0], stuck=2 if rng.random() < nemesis.get("stuck", 0) else 0)
                 if rng.random() < nemesis.get("lies", 0):
                     i.lies = rng.choice(["live", "standby"])
                 if not calm:

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bgdeploy.model import Ask, Closed, Do, Done, Goal, Memory, Stop, Wait
-from tests.scenes import (NOW, ONE, TWO, asked, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed,
+from bgdeploy.prove import drained
+from tests.scenes import (NOW, ONE, POLICY, TWO, asked, back, by_hand, dark, deploy, did, foreign, host, job, mixed, part, passed,
                           remembers, rollout, steady, waiting)
 
 TAKEN = did("standby", "green-1 green-2", steady())
@@ -365,3 +366,18 @@ def test_a_wait_for_a_pool_names_the_node_that_is_late_and_what_it_may_lack(pool
     assert asked_for in step.why if asked_for else "; is " not in step.why, "the note says what is wrong there"
     begun = asked(deploy(), world, remembers(TAKEN, waiting("pool", "green", NOW - 1)))
     assert isinstance(begun, Wait) and (nodes not in begun.why), "what every flip shows for a moment is not told"
+
+
+def test_requests_that_are_counted_are_waited_for_though_nothing_counts_those_of_the_component_beside():
+    """One with the kit, one with `in_flight: none`: what was counted was cut off after the wait that is for the other."""
+    half = mixed("green-1", part("api", "standby", sessions=5), part("web", "standby", sessions=None))
+    world, quiet = steady(half, host("green-2", "standby")), {"quiet": {"green-2": NOW - 61}}
+    taken = did("standby", "green-1 green-2", steady())
+    step = asked(deploy(), world, remembers(taken, waiting("drain", "green", NOW - 31), **quiet))
+    assert isinstance(step, Wait) and "green-1: 5, and nothing counts those of web" in step.why and step.until == NOW + 29
+    memory = remembers(taken, waiting("drain", "green", NOW - 61), **quiet)
+    assert isinstance(asked(deploy(), world, memory, drain_then="stop"), Stop)
+    assert asked(deploy(), world, memory, drain_then="proceed").step == "converge"
+    assert drained(half, memory, replace(POLICY, drain_then="proceed"), NOW) == "timed-out 5 left"
+    none = replace(half, components=tuple(replace(c, sessions=0 if c.name == "api" else None) for c in half.components))
+    assert drained(none, memory, POLICY, NOW) == "unmeasured"
