@@ -10,14 +10,15 @@ from bgdeploy.junit import junit
 from bgdeploy.page import html
 from bgdeploy.status import exclusions, exit_code, moment, status_document, verdict
 from bgdeploy.story import STEPS
-from bgdeploy.storyteller import tell
+from bgdeploy.storyteller import joined, tell
 from bgdeploy.words import availability, change, person, title, what_happened
 
 __all__ = ["exit_code", "history", "html", "junit", "markdown", "recap", "result", "status_document", "verdict"]
 
 
 def result(events):
-    """The document of result.json, with exactly the contract's keys. outcome and exit_code are None while the run has no end."""
+    """The document of result.json, with exactly the contract's keys. outcome and exit_code are None while the run has no end;
+    where nobody watched, or the driver was killed before it could write down what it saw, no requests are counted."""
     s = tell(events)
     return {
         "run": s.run, "task": s.task, "env": s.env, "by": s.by, "reason": s.reason and line(s.reason),
@@ -25,7 +26,8 @@ def result(events):
         "versions": s.versions, "stacks": [_stack(s, name) for name in s.stacks],
         "steps": [{"name": p.step, "stack": p.stack, "hosts": [_host(p, name) for name in p.hosts]}
                   for p in s.phases if p.step in STEPS],
-        "availability": s.availability, "warnings": [line(w, 1000) for w in s.warnings], "excluded": exclusions(s.excluded),
+        "availability": s.availability or joined([{"requests": 0}]),
+        "warnings": [line(w, 1000) for w in s.warnings], "excluded": exclusions(s.excluded),
         "next": list(s.next)}
 
 

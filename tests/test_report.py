@@ -79,6 +79,15 @@ def test_a_journal_without_an_end_has_no_outcome():
     assert "not ended" in report.recap(events("rollout")[:-1])[0]
 
 
+def test_availability_is_an_object_of_the_same_form_where_nobody_watched():
+    """A driver that was killed wrote nothing down; who reads a number in it must not meet null there."""
+    watched, killed = (report.result([e for e in events("rollout") if n or e["kind"] != "watched"]) for n in (1, 0))
+    assert set(killed["availability"]) == set(watched["availability"])
+    assert (killed["availability"]["requests"], killed["availability"]["failed"]) == (0, 0)
+    assert killed["availability"]["p99_ms"] is None and killed["availability"]["balancers"]["live"]["requests"] == 0
+    assert set(killed["availability"]["balancers"]["standby"]) >= {"requests", "failed", "longest_gap_ms", "p50_ms", "p99_ms"}
+
+
 def test_a_resumed_run_is_judged_by_its_last_part_and_the_time_nobody_drove_does_not_count():
     first = events("interrupted")
     whole = events("rollout")
