@@ -139,8 +139,12 @@ def pursue(goal, policy, journal, ports, interrupt, accept):
 
 def unrecorded(goal, policy, journal, ports, trouble):
     """The End of a run that can write nothing down any more, its own end included: what one more look proves."""
-    memory, seen = fold(journal.events), ports.look()
-    short = shortfall(seen, policy)
+    memory, seen = fold(journal.events), None
+    try:
+        seen = ports.look()
+    except Trouble:
+        pass            # the journal's sentence goes first
+    short = shortfall(seen, policy) if seen else ["nothing was seen"]
     outcome, code = ("failed", 4) if begun(journal.events, goal) else ("refused", 3)
     why = f"{trouble.sentence}; nothing more was begun"
     if short and memory.acted:

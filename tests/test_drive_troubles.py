@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bgdeploy import opening
 from bgdeploy.drive import Interrupt, drive
-from bgdeploy.errors import BadInput, Refused
+from bgdeploy.errors import BadInput, Refused, Unwritable
 from bgdeploy.model import Goal, Policy
 from tests.scenes import dark, deploy, did, steady
 from tests.test_drive import Book, OUT, READY, SERVED, Script, TAKEN, TESTED, began, run
@@ -24,6 +24,14 @@ def test_4_an_act_that_is_refused_though_it_was_begun():
     world = replace(steady(), migration={"name": "m", "state": "absent"})
     end, book, _ = run(Goal((), "m", (), kind="migrate"), world, act=act)
     assert (end.exit_code, end.why, book.kinds()[-1]) == (4, "orders is carried out by ann", "ended")
+
+
+def test_8_a_journal_that_cannot_be_written_while_nobody_can_be_asked_either():
+    book = Book(began(READY), *TESTED)
+    script = Script(book, READY, READY, BadInput("the sudo password file /p cannot be read"))
+    book.write = lambda kind, **fields: (_ for _ in ()).throw(Unwritable("j: cannot be written: No space left", "make room"))
+    end = drive(deploy(), Policy(), book, script.ports)
+    assert (end.exit_code, end.seen) == (8, None) and "No space left" in end.why and "nothing was seen" in end.why
 
 
 def test_a_signal_that_comes_while_the_act_is_written_down_still_starts_nothing():
