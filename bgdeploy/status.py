@@ -16,8 +16,8 @@ def status_document(site, seen, floor, lock=None, hold=None, excluded=None, run=
 
     :param site: site.Site. :param seen: model.Seen; a host of the site that is not in it counts as unknown.
     :param floor: {component: least number of proved-live instances}.
-    :param lock, hold: dicts as the store gives them, None where there is none, {"unknown": True, "text": why} of a silent store.
-    :param run: the open run as `open_run` gives it, or None.
+    :param lock, hold: dicts as the store gives them, None where there is none, or `not_known`.
+    :param run: the open run as `open_run` gives it, None, or `not_known`.
     :param excluded: {host: reason}, pairs, or dicts with host and reason.
     :param serving: {component: Counter of (host, version)}: who answered requests through LIVE; or None: not asked.
     """
@@ -65,6 +65,11 @@ def served(site, seen, answered=None):
     return rows
 
 
+def not_known(why):
+    """Stands for a lock, a freeze or an open run of which nobody can tell whether there is one: never taken for none."""
+    return {"unknown": True, "text": f"not known: {why}"}
+
+
 def open_run(name, events, expiry):
     """The open run as `status` shows it: who began what, how it stopped for now, what it asks and until when, what to type.
 
@@ -92,7 +97,7 @@ def exit_code(document):
                     proved.add(c["name"])
     if not named or named - proved:
         return 8
-    silent = any(_dict(document.get(key)).get("unknown") for key in ("lock", "hold"))
+    silent = any(_dict(document.get(key)).get("unknown") for key in ("lock", "hold", "run"))
     return 6 if silent or any(stack["verdict"] in (UNKNOWN, SPLIT, MIXED) for stack in document["stacks"]) else 0
 
 

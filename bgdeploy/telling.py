@@ -138,8 +138,8 @@ def _hold(hold):
 def _open_run(run):
     if not run:
         return []
-    if not isinstance(run, dict):
-        return [f"open run: {line(run)}"]
+    if not isinstance(run, dict) or run.get("unknown"):
+        return [f"open run: {_who(run)}"]
     by = person(run.get("by"))
     out = [f"open run: {line(run.get('run'))}, {line(run.get('task'))}" + (f", by {by}" if by else "")
            + (f": {line(run['why'])}" if run.get("why") else "")]

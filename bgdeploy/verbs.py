@@ -239,19 +239,20 @@ def status(console, env=None, json=False):
     with opened(site, console) as session:
         seen = session.look()
         serving = {c.name: balancer.who(site, site.live, c, 6) for c in site.components}
-        notes = []
+        notes, dark = [], None
         try:
             lock, hold = session.store.holder(), session.store.held()
         except (NoAnswer, Refused) as e:
-            lock = hold = {"unknown": True, "text": "not known: the store does not answer"}     # never taken for free
+            lock = hold = verdicts.not_known("the store does not answer")
+            dark = lock if session.shared else None
             notes.append(f"the store does not answer: {e.sentence}")
         try:
             past = session.runs()
         except Refused as e:
-            past = []
+            past, dark = [], verdicts.not_known("the records cannot be read")
             notes.append(e.sentence)
         runs, excluded = open_runs(past), records.left_out([events for _, events in past])
-        run = verdicts.open_run(*runs[-1], site.policy.gate_expiry) if runs else None
+        run = verdicts.open_run(*runs[-1], site.policy.gate_expiry) if runs else dark
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
         if json:
             console.document(document)

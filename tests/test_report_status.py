@@ -105,11 +105,12 @@ def test_the_exit_code_of_status(hosts, code):
 
 
 def test_a_store_that_is_silent_is_neither_free_nor_frozen_and_not_everybody_answered():
-    silent = {"unknown": True, "text": "not known: the store does not answer"}
-    found = document(*both(LIVE, LIVE), lock=silent, hold=silent)
+    silent = status.not_known("the store does not answer")
+    found = document(*both(LIVE, LIVE), lock=silent, hold=silent, run=silent)
+    assert report.exit_code(document(*both(LIVE, LIVE), run=silent)) == 6
     assert found["lock"]["unknown"] is True and report.exit_code(found) == 6
     said = "\n".join(telling.status_lines(found))
-    assert "lock: not known" in said and "hold: not known" in said and "frozen" not in said
+    assert "lock: not known" in said and "hold: not known" in said and "open run: not known" in said and "frozen" not in said
     assert report.exit_code(document(*both(LIVE, LIVE), lock={"text": "ann, deploy"}, hold={"reason": "stocktaking"})) == 0
     assert report.exit_code(document(*both(STANDBY, STANDBY), lock=silent, hold=silent)) == 8
 
