@@ -21,6 +21,18 @@ def names(base):
     return sorted(p.stem for p in folder.glob("*.yml") if p.is_file() and re.fullmatch(_schema.NAME, p.stem))
 
 
+def state_folder(base, environ=os.environ):
+    """The folder of runs and of the default store: .bgdeploy beside tasks.py, or where BGDEPLOY_STATE points.
+
+    :raises BadInput: what stands there looks like a slip: a new folder would hide the lock and all records.
+    """
+    said = environ.get("BGDEPLOY_STATE") or ".bgdeploy"
+    path = os.path.expanduser(said)
+    if said != said.strip() or said.startswith("-") or not said.isprintable() or path.startswith("~"):
+        raise BadInput(f'BGDEPLOY_STATE: "{_printable(said)}" is no folder; write its path, or take the variable out')
+    return os.path.normpath(os.path.join(Path(base).absolute(), path))
+
+
 def load(name, base, environ=os.environ):
     """The inventory that --env names.
 
@@ -30,6 +42,7 @@ def load(name, base, environ=os.environ):
     """
     if not re.fullmatch(_schema.NAME, name or ""):
         raise BadInput(f'"{_printable(name)}" cannot be an inventory\'s name; {hint("", names(base))}')
+    state_folder(base, environ)
     path = Path(base, "inventories", f"{name}.yml")
     if not os.path.lexists(path):
         if path.with_suffix(".yaml").exists():
@@ -190,7 +203,7 @@ class _Builder:
     def store(self):
         typed = self.data.get("store")
         if typed is None:
-            return "file:" + os.path.join(self.path(self.environ.get("BGDEPLOY_STATE") or ".bgdeploy"), "store")
+            return "file:" + os.path.join(state_folder(self.base, self.environ), "store")
         return typed if typed.startswith("mongodb") else "file:" + self.path(typed[len("file:"):])
 
     def policy(self, live, standby):

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import replace
 
-from bgdeploy import records
+from bgdeploy import inventory, records
 from bgdeploy.copies import Copies, Spared, hand_in
 from bgdeploy.drive import Interrupt
 from bgdeploy.errors import NoAnswer, Refused
@@ -25,8 +25,7 @@ class Session:
 
     def __init__(self, site, console, environ=os.environ, ask=None):
         self.site, self.console, self.environ = site, console, environ
-        state = os.path.expanduser(environ.get("BGDEPLOY_STATE") or ".bgdeploy")
-        self.state = os.path.normpath(os.path.join(site.base, state))       # as inventory.py does for the store
+        self.state = inventory.state_folder(site.base, environ)
         self.shell = ssh.Shell(site, ask)
         self.clock = monotonic_clock()
         ports = LookPorts(chef.look, stats.Pages(site).reading(heartbeat.read), balancer.pool, balancer.told)

@@ -139,6 +139,15 @@ def test_records_lie_beside_the_store_from_whichever_folder_it_is_typed(project,
     assert site.store == f"file:{project / 'kept' / 'store'}"
 
 
+@pytest.mark.parametrize("said", [" ", "-x", "a\nb", " /var/lib/bgdeploy", "~nobody-has-this-name/x", "\udcff"])
+def test_a_state_folder_that_cannot_be_meant_is_a_bad_call_and_no_new_folder_without_lock_and_records(project, monkeypatch, said):
+    monkeypatch.setenv("BGDEPLOY_STATE", said)
+    before = sorted(os.listdir(project))
+    for command, options in ((verbs_records.history, {}), (verbs_records.hold, {"reason": "stocktaking"}), (verbs.status, {})):
+        code, _, err = typed(command, env=SITE, **options)
+        assert code == 2 and "BGDEPLOY_STATE" in err and sorted(os.listdir(project)) == before
+
+
 def test_records_that_cannot_be_read_are_never_taken_for_none(project):
     runs = project / ".bgdeploy" / "runs"
     (runs / "20260101-000000-1" / "journal.jsonl").mkdir(parents=True)      # unreadable for root too
