@@ -36,7 +36,7 @@ def check(site, session):
     rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}",
                  f"invoke deploy --stack {site.host(name).stack}")
              for name, why in sorted(left_out.items()) if site.host(name)]
-    return rows + pools(site, session, seen) + capacity(site, seen) + database(site, session)
+    return rows + pools(site, seen) + capacity(site, seen) + database(site, session)
 
 
 def state_folder(session):
@@ -219,7 +219,7 @@ RESTARTED = {
 }
 
 
-def pools(site, session, seen):
+def pools(site, seen):
     """Every named node must be heard: a silent one would end a run."""
     rows = []
     for which, side in (("LIVE", site.live), ("STANDBY", site.standby)):

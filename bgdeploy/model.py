@@ -104,17 +104,6 @@ class HostSeen:
         return next((c for c in self.components if c.name == name), None)
 
     @property
-    def mode(self):
-        """live | standby | down | mixed | None: the heartbeats together; None as soon as one is unknown."""
-        said = {c.heartbeat for c in self.components}
-        if None in said or not said:
-            return None
-        if said == {DOWN}:
-            return DOWN
-        said.discard(DOWN) if LIVE not in said else None
-        return said.pop() if len(said) == 1 else "mixed"
-
-    @property
     def sessions(self):
         counts = [0 if c.heartbeat == DOWN else c.sessions for c in self.components]
         return None if None in counts else sum(counts)
@@ -135,10 +124,6 @@ class HostSeen:
         """The start ids of all components as one comparable value; None as soon as one is unknown."""
         ids = [(c.name, c.started if c.heartbeat != DOWN else DOWN) for c in self.components]
         return None if any(i is None for _, i in ids) else ",".join(f"{n}={i}" for n, i in sorted(ids))
-
-    @property
-    def versions(self):
-        return tuple(sorted((c.name, c.release) for c in self.components))
 
 
 @dataclass(frozen=True)

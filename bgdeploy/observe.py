@@ -130,15 +130,6 @@ class Observer:
         return now - since
 
 
-def observe(site, shell, ports, limit=None):
-    """One look by an Observer of its own (status, check). Nothing is remembered, so nobody is found sick."""
-    observer = Observer(site, shell, ports)
-    try:
-        return observer.look(limit)
-    finally:
-        observer.close()
-
-
 def host_seen(site, host, facts, answers, mute, ports, trouble=""):
     """What one host's answers together say. Pure.
 

@@ -78,6 +78,6 @@ def test_a_node_of_which_nothing_is_heard_is_named_with_where_to_look(page, cure
     where = replace(SITE, live=site.Balancer("live", nodes, ()), standby=site.Balancer("standby", nodes[:1], ()))
     web = model.ComponentSeen("web", "live", standby_pool="no", live_nodes="live-1: UP, live-2: never heard", note="no page")
     seen = model.Seen(0.0, (model.HostSeen("green-1", "green", True, (web,)),))
-    live, standby = check.pools(where, None, seen)
+    live, standby = check.pools(where, seen)
     assert (live.outcome, standby.outcome) == ("fail", "ok") and cure in live.cure
     assert live.detail == "not every node is heard by green-1 web (live-1: UP, live-2: never heard; no page)"

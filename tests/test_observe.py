@@ -269,11 +269,6 @@ def test_a_look_without_ssh_neither_makes_sick_nor_forgets(observer):
     assert watcher.look(limit=60).hosts[0].component("web").sick is True
 
 
-def test_one_look_alone_finds_nobody_sick():
-    seen = observe.observe(_site(1), None, Ports(answers={"green-1": GONE}).ports())
-    assert seen.hosts[0].component("web").sick is False
-
-
 def test_threads_are_kept_between_looks(observer):
     watcher = observer(_site(6), Ports())
     watcher.look()

@@ -197,16 +197,6 @@ class Migrations:
             data.close()
 
 
-def state(database_uri, name):
-    """`Migrations.state` for one question: connects, asks, closes."""
-    mongo = Mongo(database_uri, None, "database")
-    try:
-        found = do(mongo, lambda markers: markers.find_one({"_id": name}))
-        return _state(name, found, mongo.now() if found else None)
-    finally:
-        mongo.close()
-
-
 def _state(name, found, now):
     readable(found)
     if found is None:
