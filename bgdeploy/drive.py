@@ -15,6 +15,7 @@ from bgdeploy.prove import drained, known, serves, shortfall, working
 from bgdeploy.sentences import standing
 
 HOOK_EVERY = 10.0       # seconds between two calls of during-soak
+MOMENT = 5.0            # seconds after which a look is too old to act on: a silent lock or store may use up more
 SAY_EVERY = 60.0        # seconds of waiting after which a line is printed: Jenkins ends silent builds
 
 
@@ -159,7 +160,7 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
         refusal = hooked(write, ports, name, step)
         if refusal:
             return Stop(f"hook {name} refused: {refusal}", "invoke resume" if memory.acted else "invoke status", step.hosts)
-    again = ports.look()
+    again, looked = ports.look(), time.monotonic()
     if step.rescue:     # both looks must name the same stack: one that came meanwhile is the next look's
         goal = replace(goal, wants=tuple(sorted(goal.wants, key=lambda want: want.stack != step.stack)))
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
@@ -182,7 +183,7 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     gone = ports.lost()
     if gone:
         return Stop(gone, "invoke status")
-    if interrupt.wanted:        # while that was written down, or the lock was asked for
+    if interrupt.wanted or time.monotonic() - looked > MOMENT:      # while that was written down, or the lock was asked for
         return None
     since = time.monotonic()
     for result in ports.act(step, again, attempt):

@@ -135,6 +135,8 @@ MUTANTS = (
            "an act is on disk before it is done", "tests/test_journal.py"),
     Mutant("converges-share-a-number", "drive.py", "    attempt = 1 + max(", "    attempt = 1 + 0 * max(",
            "each converge has a number of its own", f"{DRIVE}::TestActing"),
+    Mutant("acts-on-an-old-look", "drive.py", " or time.monotonic() - looked > MOMENT", "",
+           "nothing is done on a look that has become old", "tests/test_drive_troubles.py"),
     Mutant("interrupted-and-acting", "drive.py", "    if interrupt.wanted:\n        return None\n", "",
            "after a signal nothing new is started", f"{DRIVE}::TestInterruption"),
     Mutant("eight-is-four", "drive.py", "    if short and memory.acted and code in (4, 7):", "    if False:",

@@ -1,8 +1,9 @@
 """What the drive does where something goes wrong beside the hosts: a file of ours, a claim, a signal at an awkward moment."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
-from bgdeploy import opening
+from bgdeploy import drive as driving, opening
 from bgdeploy.drive import Interrupt, drive
 from bgdeploy.errors import BadInput, Refused, Unwritable
 from bgdeploy.model import Goal, Policy
@@ -46,6 +47,18 @@ def test_a_signal_that_comes_while_the_act_is_written_down_still_starts_nothing(
     script = Script(book, READY)
     end = drive(deploy(), Policy(), book, script.ports, interrupt)
     assert end.exit_code == 5 and script.done == []
+
+
+def test_nothing_is_done_on_a_look_that_a_silent_lock_made_old(monkeypatch):
+    """It takes eight seconds to say nothing; what was to remain may be gone by then."""
+    clock, waits = [0.0], [8.0, 0.1]
+
+    def lost():
+        clock[0] += waits.pop(0)
+    monkeypatch.setattr(driving, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    end, book, script = run(deploy(), READY, READY, READY, READY, SERVED, events=TESTED, lost=lost)
+    assert end.exit_code == 0 and not waits and [step for step, _, _ in script.done] == ["live"]
+    assert book.kinds()[len(TESTED) + 1:][:2] == ["doing", "doing"]
 
 
 def test_whom_a_person_takes_out_is_not_fought_though_the_host_was_out_of_reach_when_it_was_first_seen_to_serve():
