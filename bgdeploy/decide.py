@@ -92,7 +92,7 @@ def stack(q, want, earlier, refused=None):
         return trouble(q, want, bad)
     size = wave_size(q.policy, len(hosts)) if want.release else len(hosts)
     for first in range(0, len(hosts), size):
-        wave = [h for h in hosts[first:first + size] if h.name not in bad and (not refused or partly_out(h))]
+        wave = [h for h in hosts[first:first + size] if h.name not in bad and (not refused or partly_out(h) or arriving(q, h))]
         step = unknown(q, want, wave) or somebody(q, want, wave)
         for name, rung in RUNGS:
             step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
@@ -348,6 +348,12 @@ def hosts_of(q, want):
 def partly_out(h):
     """Of something on it the host is out of LIVE already. What else it has still leaves by the interlock only."""
     return any(idle(c) for c in h.components)
+
+
+def arriving(q, h):
+    """This run put it live, and LIVE has not taken it on yet: once it has, somebody else may leave."""
+    ours = h.name in q.memory.put or h.name in q.memory.lived
+    return ours and not serves(h) and all(c.heartbeat == LIVE for c in h.components)
 
 
 def mute(h):

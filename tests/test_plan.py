@@ -35,6 +35,12 @@ def test_in_a_faultless_world_the_run_does_exactly_the_plan(seed):
     follow(seed)
 
 
+def test_a_host_that_is_on_its_way_into_live_is_waited_for_before_somebody_else_is_refused():
+    """Found by chance: green-2 could not leave before LIVE had taken on blue-1, and the run passed that wait by: it stopped (4)
+    three seconds too early, where LIVE took its time for the last of them."""
+    follow(1706474938)
+
+
 def follow(seed):
     world, goal, policy, rng = arbitrary(seed)
     world.rules = simulate.rules_of(goal, policy, None)
