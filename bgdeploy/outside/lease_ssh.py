@@ -47,7 +47,7 @@ renew)
     else echo no; fi ;;
 drop) if [ -f "$f" ] && [ "$t" = "$1" ]; then rm -f "$f" && echo yes; else echo no; fi ;;
 hold) write "$h" ;;
-held) [ ! -f "$h" ] || cat "$h" ;;
+held) if [ -f "$h" ]; then echo yes; cat "$h"; else echo no; fi ;;
 unhold) rm -f "$h" && echo yes ;;
 esac
 """
@@ -79,7 +79,7 @@ class HostLease:
             here = theirs == boot       # else the host has been restarted since, and its uptime says nothing
             quiet, age = ((int(up) - int(then)) / 100 if here else None for then in (renewed, taken))
             return lease.Slip(token, dict(json.loads(holder)), float(ttl), stamp, quiet, age)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             return lease.Slip("", stamp=stamp)      # cut short by a power failure, say: it is watched before it is replaced
 
     def put(self, old, token, holder, ttl):
@@ -96,10 +96,12 @@ class HostLease:
         return self._ask("drop", token) == "yes"
 
     def read_hold(self):
-        text = self._ask("held")
+        said, _, text = self._ask("held").partition("\n")
+        if said == "no":
+            return None
         try:
-            return dict(json.loads(text)) if text else None
-        except (TypeError, ValueError):
+            return dict(json.loads(text)) or {"reason": "a hold without a reason"}
+        except (TypeError, ValueError, RecursionError):         # or empty, after a power failure: somebody froze the site
             return {"reason": f"a hold that cannot be read: {clean.line(text, 200)}"}
 
     def put_hold(self, document):
@@ -128,7 +130,7 @@ class HostLease:
                 return self._ask(*words, stdin=stdin, again=False)
             raise
         said = answer.out.decode("utf-8", "replace").strip()
-        if answer.exit == 0 and (said or verb == "held"):
+        if answer.exit == 0 and said:
             return said
         if answer.exit == 3:
             raise Refused(f"{self._host.name}: {self._who()} cannot write the folder of the lock: {clean.line(said, 300)}",

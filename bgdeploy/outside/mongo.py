@@ -6,6 +6,7 @@ nowhere. What MongoDB calls a network error is NoAnswer here: nobody knows wheth
 
 import os
 import re
+import select
 import threading
 import urllib.parse
 import warnings
@@ -16,9 +17,13 @@ from pymongo import errors
 from bgdeploy import clean
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 
-# Milliseconds, where the address does not say otherwise. With them each `ask` ends within six seconds.
+# Milliseconds, where the address does not say otherwise. With them each `ask` ends within six seconds...
 _DEFAULTS = {"serverSelectionTimeoutMS": 2500, "connectTimeoutMS": 2500, "socketTimeoutMS": 3000, "wTimeoutMS": 3000,
              "w": "majority", "appName": "bgdeploy"}
+# ... unless the answer comes in drops: pymongo's limit begins anew with each (measured with 3.11). Then it ends after these
+# seconds, or twice what the address itself allows.
+WHOLE = 15.0
+_LIMITS = re.compile(r"(?i)[?&](?:serverSelection|connect|socket|w)TimeoutMS=([0-9]{1,9})(?![^&])")
 _NOT_ALLOWED = (13, 18, 8000)       # Unauthorized, AuthenticationFailed, and the latter as hosted MongoDBs spell it
 
 
@@ -43,7 +48,8 @@ class Mongo:
 
     @property
     def database_name(self):
-        path = urllib.parse.urlsplit(self._address).path.strip("/")
+        # not urlsplit: it stumbles over signs of a password, and shows it
+        path = self._address.partition("://")[2].partition("?")[0].rpartition("@")[2].partition("/")[2].strip("/")
         return urllib.parse.unquote(path) or self._default
 
     @property
@@ -56,6 +62,32 @@ class Mongo:
         :raises NoAnswer: no connection, or no answer in time. :raises Refused: the database does not let us.
         :raises pymongo.errors.PyMongoError: any other answer of the server, DuplicateKeyError for instance.
         """
+        ours, theirs = os.pipe()        # waited for by poll: libfaketime, by which clocks are tried, bends a lock's time-out
+        found = []
+
+        def work():
+            try:
+                found.append((self._asked(call, again), None))
+            except BaseException as trouble:
+                found.append((None, trouble))
+            finally:
+                os.close(theirs)
+        limit = max(WHOLE, 2 * sum(map(int, _LIMITS.findall(self._address))) / 1000)
+        try:
+            threading.Thread(target=work, name="mongo", daemon=True).start()
+            waiting = select.poll()
+            waiting.register(ours, select.POLLIN)
+            waiting.poll(1000 * limit)
+        finally:
+            os.close(ours)
+        if not found:
+            raise NoAnswer(f"the {self.what} at {self.where} does not answer: what it sends was not whole after {limit:g} s")
+        value, trouble = found[0]
+        if trouble is not None:
+            raise trouble
+        return value
+
+    def _asked(self, call, again):
         for second in (False, True):
             try:
                 return call(self.database)
@@ -66,7 +98,7 @@ class Mongo:
                     raise self.silent(e) from None
             except (errors.ExecutionTimeout, errors.WTimeoutError, errors.InvalidOperation) as e:
                 raise self.silent(e) from None
-            except errors.ConfigurationError as e:
+            except (errors.ConfigurationError, errors.InvalidName) as e:
                 raise self._wrong(e) from None
             except errors.OperationFailure as e:
                 if e.code in _NOT_ALLOWED:
@@ -156,5 +188,7 @@ def _reveal(secret, what):
     text = (text or "").strip("\r\n")
     if not text:
         raise BadInput(f"{what}: the password in {where} is empty or not set; put it there")
+    if any("\ud800" <= sign <= "\udfff" for sign in text):        # bytes of a variable that are no UTF-8
+        raise BadInput(f"{what}: the password in {where} is no UTF-8, which MongoDB's are")
     clean.hide(text)
     return text

@@ -97,8 +97,9 @@ class Store:
         return held
 
     def held(self):
-        """{"reason", "by", "since"} of a person's freeze, or None."""
-        return self.place.read_hold()
+        """{"reason", "by", "since"} of a person's freeze, or None. What cannot be read of it is "?": frozen it is."""
+        held = self.place.read_hold()
+        return held and {key: clean.line(held.get(key) or "?", 300) for key in ("reason", "by", "since")}
 
     # what is remembered
 
@@ -146,10 +147,7 @@ class Store:
 
     def _hold_sentence(self, held=None):
         held = held or self.held()
-        if not held:
-            return None
-        by, since, reason = (clean.line(held.get(key) or "?", 300) for key in ("by", "since", "reason"))
-        return f"{by} froze this site on {since}: {reason}"
+        return held and f"{held['by']} froze this site on {held['since']}: {held['reason']}"
 
 
 def _in_order(events):

@@ -13,7 +13,7 @@ import json
 import os
 import pwd
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import quote, unquote
 
 from bgdeploy.errors import Failed, NoAnswer, Refused
@@ -68,12 +68,26 @@ class Folder:
             os.rename(temporary, path)
             sync_folder(os.path.dirname(path))
         except OSError as e:
-            _unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise Failed(f"{path}: cannot be written: {e.strerror}", _cure(e)) from None
 
     def remove(self, name):
-        _unlink(os.path.join(self.path, name))
-        sync_folder(os.path.dirname(os.path.join(self.path, name)))
+        """:raises Failed: it is there still, or may be there again after a power failure."""
+        path = os.path.join(self.path, name)
+        try:
+            _unlink(path)
+            sync_folder(os.path.dirname(path))
+        except OSError as e:
+            raise Failed(f"{path}: cannot be removed: {e.strerror}") from None
+
+    def names(self, folder, ending):
+        """What the files of a folder that end so are called, without that ending, sorted."""
+        try:
+            listed = os.listdir(os.path.join(self.path, folder))
+        except OSError as e:
+            raise NoAnswer(f"{os.path.join(self.path, folder)}: cannot be read: {e.strerror}") from None
+        return sorted(name[:-len(ending)] for name in listed if name.endswith(ending))
 
     @contextmanager
     def guarded(self):
@@ -97,6 +111,8 @@ class Folder:
                         raise NoAnswer(f"{path}: another process has been in the middle of a change for {PATIENCE:.0f} s; "
                                        f"fuser {path} names it") from None
                     lease.pause(0.005)
+                except OSError as e:            # a network file system without locks
+                    raise NoAnswer(f"{path}: cannot be locked: {e.strerror}") from None
             yield
         finally:
             os.close(file)
@@ -196,8 +212,7 @@ class FileRecords:
         return [event for event in map(_event, lines) if event is not None]
 
     def runs(self):
-        names = os.listdir(os.path.join(self.folder.path, "runs"))
-        return sorted(name[:-len(".jsonl")] for name in names if name.endswith(".jsonl"))
+        return self.folder.names("runs", ".jsonl")
 
     def since(self, first):
         """(run, event) of all runs from that one on."""
@@ -207,15 +222,14 @@ class FileRecords:
         self.folder.write(_file_of(key), {"value": value})
 
     def recall(self, key):
-        return (self.folder.read(_file_of(key)) or {}).get("value")
+        found = self.folder.read(_file_of(key))
+        return found.get("value") if isinstance(found, dict) else None
 
     def forget(self, key):
         self.folder.remove(_file_of(key))
 
     def keys(self, prefix):
-        names = os.listdir(os.path.join(self.folder.path, "values"))
-        found = (unquote(name[:-len(".json")]) for name in names if name.endswith(".json"))
-        return sorted(key for key in found if key.startswith(prefix))
+        return sorted(key for key in map(unquote, self.folder.names("values", ".json")) if key.startswith(prefix))
 
     def close(self):
         """Nothing is kept open."""
@@ -252,7 +266,7 @@ def _slip(document):
 def _event(line):
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None             # torn by a crash; what follows it stands on a line of its own
     return event if isinstance(event, dict) else None
 

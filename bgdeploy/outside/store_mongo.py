@@ -11,8 +11,10 @@ watched (lease.py). A command whose answer was lost is asked again: each can be 
 
 import json
 
+import bson.errors
 from pymongo import ASCENDING, errors
 
+from bgdeploy import clean
 from bgdeploy.errors import Failed, NoAnswer
 from bgdeploy.outside import lease
 from bgdeploy.outside.mongo import Mongo, too_large
@@ -40,9 +42,13 @@ class MongoLease:
         if found is None:
             return None
         now = self._mongo.now()
-        quiet, age = (max(0.0, (now - found[key]).total_seconds()) if found.get(key) else None for key in ("renewed", "taken"))
-        return lease.Slip(found.get("token", ""), _json(found.get("holder"), {}), found.get("ttl", lease.TTL),
-                          found.get("renewed"), quiet, age, sure=False)
+        try:
+            quiet, age = (max(0.0, (now - found[key]).total_seconds()) if found.get(key) else None
+                          for key in ("renewed", "taken"))
+            return lease.Slip(found.get("token", ""), dict(_json(found.get("holder"), {})), 0.0 + found.get("ttl", lease.TTL),
+                              found.get("renewed"), quiet, age, sure=False)
+        except (TypeError, ValueError):         # not ours; it is watched for a whole ttl before it is replaced
+            return lease.Slip("", stamp=found.get("renewed"))
 
     def put(self, old, token, holder, ttl):
         change = {"$set": {"token": token, "holder": json.dumps(holder, default=str), "ttl": ttl}, "$currentDate": NOW}
@@ -73,7 +79,11 @@ class MongoLease:
         return len(tries) > 1 and self._do(lambda locks: locks.find_one({"_id": self._lease})) is None
 
     def read_hold(self):
-        return _json((self._do(lambda locks: locks.find_one({"_id": self._hold})) or {}).get("hold"), None)
+        found = self._do(lambda locks: locks.find_one({"_id": self._hold}))
+        held = _json(found.get("hold"), None) if found else None
+        if found and not (isinstance(held, dict) and held):     # somebody froze the site: that much is known
+            return {"reason": f"a hold that cannot be read: {clean.line(found.get('hold'), 200)}"}
+        return held
 
     def put_hold(self, document):
         change = {"$set": {"hold": json.dumps(document)}}
@@ -155,7 +165,7 @@ def _do(mongo, collection, call):
         return mongo.ask(lambda database: call(database[collection]))
     except errors.DuplicateKeyError:
         raise
-    except (errors.PyMongoError, errors.InvalidDocument) as e:      # the latter: the client itself finds a document too large
+    except (errors.PyMongoError, bson.errors.BSONError) as e:       # the latter: the client itself finds a document too large
         if too_large(e):
             raise Failed(f"the store at {mongo.where} cannot hold it: the document is over 16 MiB") from None
         raise NoAnswer(mongo.silent(e).sentence.replace("does not answer", "answers with an error")) from None
@@ -164,5 +174,5 @@ def _do(mongo, collection, call):
 def _json(text, otherwise):
     try:
         return json.loads(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return otherwise
