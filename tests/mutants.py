@@ -41,7 +41,7 @@ MUTANTS = (
            f"{DECIDE}::TestSanityAndLive"),
     Mutant("live-untested", "decide.py", "        if not may_serve(h, want.release, q.memory):", "        if False:",
            "no process of our converge goes live untested", f"{HOLDS}::TestStepsByHand"),
-    Mutant("half-out-waits", "decide.py", "and (not refused or partly_out(h))", "and (not refused or is_out(h))",
+    Mutant("half-out-waits", "decide.py", "and (not refused or partly_out(h)", "and (not refused or is_out(h)",
            "what is half out is finished while another may not leave", f"{HOLDS}::TestWhoIsOutGoesFirst"),
     Mutant("strays-put-off", "drive.py", "    if step.rescue:     #", "    if False:     #",
            "no process of our converge stays live untested", DRIVE),
