@@ -166,9 +166,7 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     second = decide(goal, again, noted(memory, again, policy), policy, again.at)
     both = agreed(step, second)
     if both is None:
-        write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=f"at the second look: {second.why}",
-              release=step.release.id if step.release else None, started={name: seen.host(name).started for name in step.hosts})
-        return None
+        return drop(write, step, seen, f"at the second look: {second.why}")
     step = both
     if interrupt.wanted:
         return None
@@ -183,8 +181,9 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     gone = ports.lost()
     if gone:
         return Stop(gone, "invoke status")
-    if interrupt.wanted or time.monotonic() - looked > MOMENT:      # while that was written down, or the lock was asked for
-        return None
+    old = time.monotonic() - looked > MOMENT        # while that was written down, or the lock was asked for
+    if interrupt.wanted or old:
+        return drop(write, step, again, "the look of before had become old" if old else f"interrupted by {interrupt.wanted}")
     since = time.monotonic()
     for result in ports.act(step, again, attempt):
         write("result", step=step.step, stack=step.stack, host=result.host, outcome=result.outcome, detail=result.detail,
@@ -194,6 +193,12 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     if complaint:
         write("warned", key="hook", text=f"hook after-{step.step}: {complaint}")
     return None
+
+
+def drop(write, step, seen, why):
+    """Note that an act was not begun after all; it counts as a try."""
+    write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=why,
+          release=step.release.id if step.release else None, started={name: seen.host(name).started for name in step.hosts})
 
 
 def quiet_already(write, memory, policy, seen, step):

@@ -135,7 +135,7 @@ MUTANTS = (
            "an act is on disk before it is done", "tests/test_journal.py"),
     Mutant("converges-share-a-number", "drive.py", "    attempt = 1 + max(", "    attempt = 1 + 0 * max(",
            "each converge has a number of its own", f"{DRIVE}::TestActing"),
-    Mutant("acts-on-an-old-look", "drive.py", " or time.monotonic() - looked > MOMENT", "",
+    Mutant("acts-on-an-old-look", "drive.py", "    if interrupt.wanted or old:", "    if interrupt.wanted:",
            "nothing is done on a look that has become old", "tests/test_drive_troubles.py"),
     Mutant("interrupted-and-acting", "drive.py", "    if interrupt.wanted:\n        return None\n", "",
            "after a signal nothing new is started", f"{DRIVE}::TestInterruption"),

@@ -47,6 +47,7 @@ def test_a_signal_that_comes_while_the_act_is_written_down_still_starts_nothing(
     script = Script(book, READY)
     end = drive(deploy(), Policy(), book, script.ports, interrupt)
     assert end.exit_code == 5 and script.done == []
+    assert book.kinds()[-3:] == ["dropped", "interrupted", "ended"], "no report says that it was begun"
 
 
 def test_nothing_is_done_on_a_look_that_a_silent_lock_made_old(monkeypatch):
@@ -58,7 +59,7 @@ def test_nothing_is_done_on_a_look_that_a_silent_lock_made_old(monkeypatch):
     monkeypatch.setattr(driving, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     end, book, script = run(deploy(), READY, READY, READY, READY, SERVED, events=TESTED, lost=lost)
     assert end.exit_code == 0 and not waits and [step for step, _, _ in script.done] == ["live"]
-    assert book.kinds()[len(TESTED) + 1:][:2] == ["doing", "doing"]
+    assert book.kinds()[len(TESTED) + 1:][:3] == ["doing", "dropped", "doing"] and "old" in book.last("dropped")["why"]
 
 
 def test_whom_a_person_takes_out_is_not_fought_though_the_host_was_out_of_reach_when_it_was_first_seen_to_serve():
