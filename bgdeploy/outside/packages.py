@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def publish(site, component_name, version, *, iteration=None, description_file=N
     try:
         with tempfile.TemporaryDirectory(prefix="bgdeploy-publish-") as work:
             built = Path(rpmfile.build(description, full, work, cache=_cache(site)))
-            with repodata.alone(directory):
+            with repodata.alone(directory, say):
                 target = Path(directory, f"epoch-{epoch}" if epoch else "", built.name)
                 if target.exists():
                     return _again(site, directory, target, built, description.name, full)
@@ -125,7 +126,7 @@ def prune(site, package, used, *, keep=5, say=print):
         say(f"{package}: nothing is pruned, because not every host answered and told what it has")
         return ()
     try:
-        with repodata.alone(directory):
+        with repodata.alone(directory, say):
             listed = sorted(repodata.read(directory, package), key=lambda found: versions.key(found.full))
             newest = sorted({found.full for found in listed}, key=versions.key)[-keep:] if keep > 0 else []
             gone = [found for found in listed
@@ -187,6 +188,24 @@ def _next_release(full):
 
 def _get(session, url, most):
     """The whole answer, capped in size and in time from beginning to end; a redirect is not followed."""
+    found = []
+
+    def work():
+        try:
+            found.append((_asked(session, url, most), None))
+        except BaseException as trouble:
+            found.append((None, trouble))
+    # aside, because a head that drips would never be late: requests' limits begin anew with each byte
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(WHOLE + CONNECT + READ)
+    content, trouble = found[0] if found else (None, NoAnswer(f"the repository {url} did not answer within {WHOLE:.0f} s"))
+    if trouble is not None:
+        raise trouble
+    return content
+
+
+def _asked(session, url, most):
     try:
         with session.get(url, timeout=(CONNECT, READ), stream=True, allow_redirects=False,
                          headers={"Accept-Encoding": "identity"}) as answer:
@@ -195,10 +214,11 @@ def _get(session, url, most):
                 raise NoAnswer(f"the repository answers {answer.status_code}{where} for {url}: "
                                "repository.url in the inventory must be the folder that has repodata/")
             content = b"".join(_pieces(answer, url, most))
-    except (requests.RequestException, http.client.HTTPException, OSError) as problem:
+    # ValueError: what urllib3 and the standard library have against a name or a number, which requests hands on
+    except (requests.RequestException, http.client.HTTPException, OSError, ValueError) as problem:
         raise NoAnswer(f"the repository {url} does not answer ({_short(problem)})") from None
     length = answer.headers.get("Content-Length", "")
-    if length.isdigit() and len(content) < int(length):
+    if re.fullmatch("[0-9]{1,15}", length, re.ASCII) and len(content) < int(length):
         raise NoAnswer(f"the repository {url} broke off after {len(content)} of {length} bytes")
     return content
 

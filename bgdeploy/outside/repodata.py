@@ -8,11 +8,14 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 import xml.etree.ElementTree as tree
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,8 @@ from bgdeploy.errors import NoAnswer, Refused
 from bgdeploy.outside import rpmfile
 
 REPO, COMMON = "{http://linux.duke.edu/metadata/repo}", "{http://linux.duke.edu/metadata/common}"
+_NO_XML = (tree.ParseError, LookupError, ValueError)        # the latter: of an encoding that nobody here knows
+PATIENCE = 600.0            # seconds for which another publisher is waited for
 MOST_XML = 512 << 20        # bytes of unpacked primary metadata: a large distribution has about 100 MB
 
 
@@ -40,19 +45,16 @@ class Part:
     kind: str
     href: str
     checksum: str           # "" unless it is SHA-256
-    size: int
 
 
 def parts(repomd, where):
     """:returns: {kind: Part} of a repomd.xml. :raises NoAnswer: it is none."""
     found = {}
     for entry in _xml(repomd, where).iter(REPO + "data"):
-        location, checksum, size = (entry.find(REPO + name) for name in ("location", "checksum", "size"))
+        location, checksum = (entry.find(REPO + name) for name in ("location", "checksum"))
         if location is not None:
             known = checksum is not None and checksum.get("type") == "sha256" and checksum.text
-            length = (size.text or "").strip() if size is not None else ""
-            found[entry.get("type")] = Part(entry.get("type"), location.get("href", ""), checksum.text.strip() if known else "",
-                                            int(length) if length.isdigit() else 0)
+            found[entry.get("type")] = Part(entry.get("type"), location.get("href", ""), checksum.text.strip() if known else "")
     if "primary" not in found:
         raise NoAnswer(f"{where} names no primary metadata: it is no RPM repository")
     return found
@@ -76,10 +78,12 @@ def packages(packed, part, where, only=None):
                 location = entry.find(COMMON + "location")
                 if version is not None and (only is None or name == only) and entry.findtext(COMMON + "arch") != "src":
                     epoch, full = version.get("epoch") or "0", f"{version.get('ver')}-{version.get('rel')}"
+                    if not re.fullmatch("[0-9]{1,10}", epoch, re.ASCII):
+                        raise ValueError(f"{name} {full} has the epoch {epoch[:40]!r}")
                     found.append(Listed(name, full if epoch == "0" else f"{epoch}:{full}", entry.findtext(COMMON + "arch") or "",
                                         location.get("href", "") if location is not None else ""))
                 entry.clear()
-    except (tree.ParseError, OSError, EOFError, lzma.LZMAError) as problem:
+    except (*_NO_XML, OSError, EOFError, lzma.LZMAError, zlib.error) as problem:
         raise NoAnswer(f"{where}: {part.href} cannot be read ({problem})") from None
     return found
 
@@ -102,10 +106,26 @@ def read(folder, only=None):
 
 
 @contextlib.contextmanager
-def alone(folder):
-    """One publisher at a time on this repository; others wait. A killed one leaves no lock behind."""
-    with open(Path(folder, ".publish.lock"), "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def alone(folder, say=lambda sentence: None):
+    """One publisher at a time on this repository; others wait. A killed one leaves no lock behind.
+
+    :param say: called with a sentence when a wait begins. :raises Refused: it did not end in PATIENCE: a stopped process, say.
+    """
+    path = Path(folder, ".publish.lock")
+    with open(path, "a") as lock:
+        until, told = time.monotonic() + PATIENCE, False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise Refused(f"{folder}: another process has been changing the repository for {PATIENCE:.0f} s",
+                                  f"fuser -v {shlex.quote(str(path))}") from None
+                if not told:
+                    say(f"{folder}: another process is changing the repository: it is waited for, {PATIENCE:.0f} s at the most")
+                told = True
+                time.sleep(0.1)
         yield
 
 
@@ -113,10 +133,14 @@ def place(rpm, target):
     """Put a finished RPM file into the repository under its name, whole or not at all."""
     _folder(target.parent)
     beside = target.with_name(f".{target.name}.new")       # no name that createrepo_c would take
-    shutil.copyfile(rpm, beside)
-    beside.chmod(0o644)
-    _sync(beside)
-    os.replace(beside, target)
+    try:
+        shutil.copyfile(rpm, beside)
+        beside.chmod(0o644)
+        _sync(beside)
+        os.replace(beside, target)
+    except OSError:
+        beside.unlink(missing_ok=True)      # half of it would keep a full disk full
+        raise
     _sync(target.parent)
 
 
@@ -168,7 +192,7 @@ def _xml(content, where):
         raise NoAnswer(f"{where} declares XML entities, which repository metadata never does")
     try:
         return tree.fromstring(content)
-    except tree.ParseError as problem:
+    except _NO_XML as problem:
         raise NoAnswer(f"{where} is no XML ({problem}): is a repository there, or a login page?") from None
 
 
