@@ -7,7 +7,7 @@ import threading
 import time
 
 from .probe import CAP
-from .reading import detail
+from .reading import detail, heard, in_flight
 from .verdict import row, said, shown
 
 LOOKED_AT = 60.0            # seconds since a balancer's last word within which an instance counts as looked at
@@ -51,11 +51,14 @@ def _why_not(probe, before, serving):
         return "no token given", "--token-file: one that holds a token of this instance"
     if before not in WORDS:
         return "its word is not understood", "see: the word"
-    heard = detail(probe).get("balancers") or []
-    near = [b.get("node") for b in heard if b.get("node") != "conform" and b.get("age", 0) < LOOKED_AT]
+    near = [b.get("node") for b in heard(detail(probe)) if b.get("node") != "conform" and not _long_ago(b.get("age"))]
     if near and not serving:
         return "%s looks at it: a flip would be followed" % near[0], "try one that serves nobody, or allow it: --serving"
     return None, None
+
+
+def _long_ago(age):
+    return isinstance(age, (int, float)) and age >= LOOKED_AT       # an age that is none does not say that nobody looks
 
 
 def _refusals(probe, before):
@@ -85,11 +88,11 @@ def _everywhere(probe):
 def _flips(probe):
     wrong, slowest, refused = [], 0.0, []
     for word in ("live", "standby", "live", "standby"):
-        answer, heard = _flip(probe, word), _everywhere(probe)
+        answer, words = _flip(probe, word), _everywhere(probe)
         slowest = max(slowest, answer.seconds)
         refused.append(answer.status in (401, 403))
-        if answer.status not in (200, 204) or heard != [word]:
-            wrong.append("%s: %d %s, then %s" % (word, answer.status, shown(answer.body), " and ".join(heard)[:60]))
+        if answer.status not in (200, 204) or words != [word]:
+            wrong.append("%s: %d %s, then %s" % (word, answer.status, shown(answer.body), " and ".join(words)[:60]))
     return row("flips", not wrong, "; ".join(wrong)[:200] or "four times, the slowest in %.0f ms" % (1000 * slowest),
                REFUSED if all(refused) else None)
 
@@ -107,9 +110,9 @@ def _other_bodies(probe):
 
 def _at_once(probe):
     answers = probe.at_once([lambda word=word: _flip(probe, word) for word in ("live", "standby") * 6])
-    lost, heard = sum(answer is None for answer in answers), _everywhere(probe)
-    yield row("flips at once", not lost and heard in (["live"], ["standby"]),
-              "12 flips, %d without an answer, then %s" % (lost, " and ".join(heard)[:60]))
+    lost, words = sum(answer is None for answer in answers), _everywhere(probe)
+    yield row("flips at once", not lost and words in (["live"], ["standby"]),
+              "12 flips, %d without an answer, then %s" % (lost, " and ".join(words)[:60]))
 
 
 def _conditions(probe):
@@ -133,10 +136,10 @@ def _restart(probe, command):
     for word in ("live", "standby"):
         _flip(probe, word)
         ended = _run(command)
-        heard = _back(probe)
-        if ended or heard != word:
+        came = _back(probe)
+        if ended or came != word:
             how = " (the command %s)" % ended if ended else ""
-            lost.append("%s became %s%s" % (word, heard or "no answer in %.0f s" % BACK, how))
+            lost.append("%s became %s%s" % (word, came or "no answer in %.0f s" % BACK, how))
     yield row("survives a restart", not lost, "; ".join(lost) or "live and standby")
     if before:
         after = detail(probe).get("start")
@@ -158,21 +161,21 @@ def _run(command):
 
 def _back(probe):
     """What it says once it is up again: an app that comes up may answer 503 first. What came last; None: nothing."""
-    end, heard = time.monotonic() + BACK, None
+    end, came = time.monotonic() + BACK, None
     while time.monotonic() < end:
         try:
             seen = probe.get()
-            heard = said(seen.body)
+            came = said(seen.body)
             if seen.status == 200:
                 break
         except (OSError, http.client.HTTPException):
             pass
         time.sleep(0.2)
-    return heard
+    return came
 
 
 def _slow(probe, path):
-    idle = detail(probe).get("in_flight")
+    idle = in_flight(detail(probe))
     if not path or idle is None:
         yield row("requests in flight", None, *("no --slow given", SLOW) if idle is not None else
                   ("it does not say how many there are", "see: detail view"))
@@ -180,10 +183,10 @@ def _slow(probe, path):
     request = threading.Thread(target=lambda: probe.at_once([lambda: probe.get(path)]), daemon=True)
     request.start()
     time.sleep(0.3)
-    during = {detail(probe).get("in_flight") for _ in range(AGREE)} if request.is_alive() else None
+    during = {in_flight(detail(probe)) for _ in range(AGREE)} if request.is_alive() else None
     request.join(4 * probe.timeout)
     time.sleep(0.2)
-    after = detail(probe).get("in_flight")
+    after = in_flight(detail(probe))
     if during is None:
         yield row("requests in flight", None, "%s was answered at once" % path, SLOW)
     else:

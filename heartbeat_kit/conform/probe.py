@@ -95,8 +95,11 @@ class Probe:
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
             connection.endheaders(body)
-            answer = connection.getresponse()
-            content, given = answer.read(CAP), {}
+            try:
+                answer = connection.getresponse()
+                content, given = answer.read(CAP), {}
+            except ValueError as error:                     # a chunk of a negative length
+                raise http.client.HTTPException("what came is no HTTP: %s" % error)
             for name, value in answer.getheaders():         # a header that is there twice must not look like one
                 given[name.lower()] = "%s, %s" % (given[name.lower()], value) if name.lower() in given else value
             cut.check()

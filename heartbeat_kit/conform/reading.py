@@ -36,9 +36,21 @@ def detail(probe):
     seen = probe.get(probe.path + "/detail")
     try:
         found = json.loads(seen.body.decode()) if seen.status == 200 else None
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     return dict(found, etag=seen.headers.get("etag")) if isinstance(found, dict) else {}
+
+
+def in_flight(found):
+    """How many requests a detail view says are in flight; None if it does not say it as a number."""
+    count = found.get("in_flight")
+    return count if isinstance(count, int) else None
+
+
+def heard(found):
+    """What a detail view says that balancers said, as far as it has the form for that."""
+    said_by = found.get("balancers")
+    return [one for one in said_by if isinstance(one, dict)] if isinstance(said_by, list) else []
 
 
 def _word(seen):
@@ -91,7 +103,8 @@ def _detail(probe, seen):
         yield row("detail view", False, "no JSON object at %s/detail" % probe.path)
         return
     wrong = [key for key, kind in sorted(KEYS.items()) if not isinstance(found.get(key, ()), kind)]
-    own = ["it says itself: %s" % said for said in (found.get("problems") or ()) if isinstance(said, str)]
+    problems = found.get("problems")
+    own = ["it says itself: %s" % said for said in (problems if isinstance(problems, list) else ()) if isinstance(said, str)]
     cure = "put that right on its host; what belongs where, and to whom, is in docs/heartbeat.md" if own else None
     if wrong:
         yield row("detail view", False, "; ".join(["missing, or of another kind: %s" % ", ".join(wrong)] + own)[:500], cure)
@@ -105,20 +118,20 @@ def _detail(probe, seen):
     yield row("one start id", len(starts) == 1 and bool(found["start"]), ", ".join(sorted(starts))[:120])
     if found["since_age"] is None:
         yield row("standby by default", said(seen.body) == "standby", "nothing is stored, and it says %s" % shown(seen.body))
-    yield from _own_requests(probe, found["in_flight"])
+    yield from _own_requests(probe, in_flight(found))
     yield from _balancers(probe)
 
 
 def _own_requests(probe, idle):
-    counts = [answer.get("in_flight") for answer in probe.at_once([lambda: detail(probe)] * 8) if answer]
+    counts = [in_flight(answer) for answer in probe.at_once([lambda: detail(probe)] * 8) if answer]
     most = max(counts, key=lambda count: count or 0, default=None)
     yield row("own requests", most == 0 if idle == 0 else None, "%s in flight while eight asked" % most)
 
 
 def _balancers(probe):
     probe.get(X_Haproxy_Server_State=FORGED)
-    heard = detail(probe).get("balancers") or []
-    believed = any(b.get("node") == "conform" for b in heard)
+    told = heard(detail(probe))
+    believed = any(b.get("node") == "conform" for b in told)
     yield row("forged state", None if believed else True, "a header from here was %sbelieved" % ("" if believed else "not "))
-    known = ["%s says %s" % (b.get("node"), b.get("state")) for b in heard if b.get("node") != "conform"]
+    known = ["%s says %s" % (b.get("node"), b.get("state")) for b in told if b.get("node") != "conform"]
     yield row("balancers heard", bool(known) or None, ", ".join(known)[:160] or "none has said anything")

@@ -215,12 +215,38 @@ def test_a_restart_that_fails_or_hangs_is_told_with_what_the_command_said(comman
     ([b"HTTP/1.1 200 OK\r\n\r\n"] + [b"X", 0.1] * 60, "no whole answer within 1 s"),
     ([b"\x1b[31mgarbage\r\n\r\n"], "no answer that can be read"), (["reset"], "no answer that can be read"),
     ([b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 7000 + b"\r\nlive"], "100 headers"),
-    ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nlive"], "no answer that can be read")])
+    ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nlive"], "no answer that can be read"),
+    ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nlive"], "no answer that can be read")])
 def test_an_answer_that_never_ends_or_is_none_is_one_row_in_time(script, words):
     with Scripted(script) as server:
         report = conform("http://127.0.0.1:%d/heartbeat" % server.port, timeout=1.0)
     assert report.level == "none" and len(report.rows) == 1
     assert words in report.rows[0].detail and report.rows[0].detail.isprintable()
+
+
+DETAIL = {"version": "2.0.0-1", "start": "s", "state": "standby", "since_age": 1.0, "in_flight": 0, "healthy": True,
+          "balancers": []}
+
+
+@pytest.mark.parametrize("detail, flipped", [
+    ({**DETAIL, "balancers": 5}, True), ({**DETAIL, "balancers": "x"}, True), ({**DETAIL, "balancers": [5, None]}, True),
+    ({**DETAIL, "balancers": [{"node": "lb", "age": "soon"}]}, False), ({**DETAIL, "balancers": [{}]}, False),
+    ({**DETAIL, "problems": 5}, True), ({**DETAIL, "in_flight": [5]}, True), ("[" * 30000, True)])
+def test_a_detail_view_of_another_form_is_told_in_rows_and_one_that_may_be_looked_at_is_not_flipped(detail, flipped, tmp_path,
+                                                                                                    monkeypatch):
+    """Of an application that has its own: nothing in it may end the trial, least of all between two flips."""
+    monkeypatch.setattr(reading, "ASKED", 5)
+    monkeypatch.setattr(flipping, "AGREE", 4)
+    body = (detail if isinstance(detail, str) else json.dumps(detail)).encode()
+
+    def answers(number, request):
+        said = body if b"/detail" in request.split(b"\r\n")[0] else b"standby\n"
+        return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(said), said)]
+    (tmp_path / "token").write_text("correct-horse\n")
+    with Scripted(answers) as server:
+        report = tried(server.port, tmp_path, slow="/slow")
+        asked = [request for request in server.requests if b"correct-horse" in request]
+    assert table(report) and document(report) and bool(asked) == flipped
 
 
 def test_a_path_with_umlauts_is_asked_for_as_clients_do():
