@@ -1,6 +1,7 @@
 """A balancer's statistics page as a site grants it: what it proves, and why it proves nothing. Real HAProxy: contract/."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -24,6 +25,18 @@ def test_one_page_serves_all_instances_of_a_look():
         assert told == [("UP", 3, 1), ("DOWN", 0, 1), ("NOLB", None, 0), None]
         assert len(server.requests) == 1 and server.requests[0].startswith(b"GET /haproxy?stats;csv HTTP/1.1\r\n")
         assert b"Authorization: Basic Ym9iOg==\r\n" in server.requests[0]
+
+
+def test_a_silent_page_costs_a_look_its_limit_once_and_not_once_an_instance(monkeypatch):
+    monkeypatch.setattr(stats, "LIMIT", 1.0)
+    with Scripted(["hang"]) as page, Scripted([answer("live")]) as app:
+        site, host = place(PLAIN, app.port)
+        node = sites.Node("lb", "x", stats=f"http://127.0.0.1:{page.port}/")
+        site = dataclasses.replace(site, live=sites.Balancer("live", (node,), ()), standby=sites.Balancer("standby", (), ()))
+        read = stats.Pages(site).reading(heartbeat.read)
+        with ThreadPoolExecutor(6) as threads:
+            seen = list(threads.map(lambda _: read(site, host, "web"), range(6)))
+        assert len(page.requests) == 1 and all(one.why.startswith("the statistics page of lb") for one in seen)
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,\n\"x", "# pxname,svname,scur\nweb,green-1",

@@ -19,7 +19,7 @@ PAUSE = 0.1                 # seconds to wait after an answer that named nobody 
 OTHERS = 0.02               # ... and after one of somebody else: a test must not become a load
 BODY = 1 << 20              # bytes of a page that a check looks at
 QUOTED = 200
-AT_ONCE = 4
+AT_ONCE = 4                 # requests; each check has its own thread, so that one which waits keeps no other from its time
 
 
 def check(site, hosts, release, limit=60.0):
@@ -36,7 +36,7 @@ def check(site, hosts, release, limit=60.0):
     ledger = _Ledger(hosts)
     jobs = [(component, nth) for component in site.components for nth in range(len(component.sanity))
             if any(component.name in host.components for host in hosts)]
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as threads:
+    with ThreadPoolExecutor(max_workers=max(1, len(jobs))) as threads:
         asked = [threads.submit(_until_met, site, component, nth, hosts, release, until, ledger) for component, nth in jobs]
         for each in asked:
             each.result()
@@ -51,6 +51,7 @@ class _Ledger:
         self.unmet = {host.name: [] for host in hosts}
         self.passed = {host.name: Counter() for host in hosts}
         self.others, self.nobody, self.lock = Counter(), Counter(), threading.Lock()
+        self.turns = threading.BoundedSemaphore(AT_ONCE)
 
     def result(self, host, seconds, limit):
         evidence = {"passed": dict(self.passed[host.name]), "others": dict(self.others), "nobody": dict(self.nobody)}
@@ -76,8 +77,9 @@ def _until_met(site, component, nth, hosts, release, until, ledger):
     while missing and time.monotonic() < until:
         node = site.standby.nodes[turn % len(site.standby.nodes)]
         turn += 1
-        limit = min(SLOWEST, max(0.1, until - time.monotonic()))
-        came = served.request(site.standby, node, component.name, wanted.path, limit, BODY)
+        with ledger.turns:
+            limit = min(SLOWEST, max(0.1, until - time.monotonic()))
+            came = served.request(site.standby, node, component.name, wanted.path, limit, BODY)
         host, runs = served.named(came, names)
         with ledger.lock:
             if host is None:

@@ -65,12 +65,14 @@ class Pages:
     def _page(self, name):
         """(rows or None, why there are none, when it was read). One request a node at a time; whoever comes meanwhile gets its
         result."""
+        came = time.monotonic()
         with self._locks[name]:
-            lines, why, at = self._kept.get(name, (None, "", float("-inf")))
-            if time.monotonic() - at > KEPT:
+            lines, why, at, until = self._kept.get(name, (None, "", came, 0.0))
+            if came > until:
                 at = time.monotonic()
                 lines, why = self._read(*self._sides[name])
-                self._kept[name] = lines, why, at
+                # a page is of the moment it was asked for; that there is none is known from the end of its limit on
+                self._kept[name] = lines, why, at, KEPT + (at if lines is not None else time.monotonic())
             return lines, why, at
 
     @staticmethod
