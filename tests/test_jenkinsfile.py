@@ -134,6 +134,15 @@ def test_a_build_archives_its_own_runs_and_no_others_and_not_what_chef_printed(s
     assert list(kept.iterdir()) == []
 
 
+@pytest.mark.parametrize("said, place", [("~/state", "state"), ("kept", "project/kept"), ("", "project/.bgdeploy")])
+def test_records_are_collected_from_where_bgdeploy_puts_them_whatever_folder_it_is_typed_in(step, said, place):
+    folder = step.folder / place / "runs/1"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text('{"n": 1, "kind": "began", "by": {"build_url": "http://ci/1/"}}\n')
+    step("collect.sh", BUILD_URL="http://ci/1/", HOME=str(step.folder), BGDEPLOY_STATE=said)
+    assert (step.folder / "workspace/bgdeploy-runs/1/journal.jsonl").exists()
+
+
 def test_an_abort_leaves_the_command_its_time_and_its_runs_are_archived(step):
     """Jenkins sends SIGTERM to all of a build's processes, twice."""
     runs = step.folder / "state/runs/1"

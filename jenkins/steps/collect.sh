@@ -5,7 +5,12 @@
 # state folder. hosts/ stays where it is: Chef's full output may hold what not everybody who reads Jenkins shall see.
 set -eu
 steps=$(cd "$(dirname "$0")" && pwd)
-state=${BGDEPLOY_STATE:-$steps/../../.bgdeploy}
+state=${BGDEPLOY_STATE:-.bgdeploy}
+case $state in          # as bgdeploy reads it
+    /*) ;;
+    "~/"*) state=$HOME/${state#"~/"} ;;
+    *) state=$steps/../../$state ;;
+esac
 kept=${WORKSPACE:-$PWD}/bgdeploy-runs
 rm -rf "$kept"
 mkdir -p "$kept"
