@@ -59,13 +59,14 @@ class Balancers:
     def _verdict(self, address):
         if self._path:
             self._look()
-        verdict = self._verdicts.get(address)
+        networks, verdicts = self._lines            # together: another thread may read the file anew at any moment
+        verdict = verdicts.get(address)
         if verdict is None:
             found = plain_address(address)
-            words = [word for network, word in self._networks if found and found.version == network.version and found in network]
+            words = [word for network, word in networks if found and found.version == network.version and found in network]
             verdict = (bool(words), bool(words) and all(word == "live" for word in words))
-            if len(self._verdicts) < REMEMBERED:
-                self._verdicts[address] = verdict
+            if len(verdicts) < REMEMBERED:
+                verdicts[address] = verdict
         return verdict
 
     def _look(self):
@@ -99,7 +100,7 @@ class Balancers:
                 wrong = "%s is no address" % _plain(words[0], 40)
             if wrong:
                 problem = problem or "%s, line %d: %s" % (self._path or "balancers", number, wrong)
-        self._networks, self._verdicts, self.problem = networks, {}, problem
+        self._lines, self.problem = (networks, {}), problem
 
 
 def remember(board, header):

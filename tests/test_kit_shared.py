@@ -1,6 +1,7 @@
 """What the kit's worker processes share: counts, what the balancers said, and who guessed tokens."""
 
 import fcntl
+import ipaddress
 import os
 import signal
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from heartbeat_kit import board, door, process
+from heartbeat_kit import balancers, board, door, process
 from heartbeat_kit.balancers import Balancers, parse, recall, remember
 from tests.serving import eventually, in_child
 
@@ -182,6 +183,20 @@ class TestSendState:
         assert known.known("10.0.0.9") and not known.known("10.0.0.1")
         place.unlink()
         assert not known.known("10.0.0.9")
+
+
+    def test_a_file_that_is_read_anew_while_another_thread_decides_leaves_no_old_verdict(self, monkeypatch):
+        known = Balancers(["10.0.0.1 live"])
+
+        class Compared(ipaddress.IPv4Address):
+            @property
+            def version(self):
+                known._read([])
+                return 4
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(balancers, "plain_address", Compared)
+            known.live("10.0.0.1")
+        assert not known.known("10.0.0.1") and not known.live("10.0.0.1")
 
 
 class TestDoor:
