@@ -16,6 +16,7 @@ from bgdeploy.outside import lease
 
 COLLECTION = "bgdeploy_migrations"
 STATES = ("started", "done", "failed")
+_NUMBERS = {"documents": int, "total": int, "seconds": (int, float), "ttl": (int, float)}
 
 
 class Done(Exception):
@@ -95,7 +96,7 @@ class Marker:
 
         :raises Refused: somebody carries it out at this moment.
         """
-        found = self.document()
+        found = readable(self.document())
         current = slip(found, self._mongo.now()) if found and found.get("state") == "started" else None
         if current and not lease.dead(current.holder) and current.quiet is not None and current.quiet <= current.ttl:
             raise Refused(f"{self._migration.name} is being carried out by {lease.person(current)}", "invoke status")
@@ -135,11 +136,14 @@ def readable(document):
         return None
     try:
         dict(document.get("needs") or {})
-        numbers = all(isinstance(document.get(key) or 0, int) for key in ("documents", "total"))
+        numbers = all(isinstance(document.get(key) or 0, kind) for key, kind in _NUMBERS.items())
         dates = all(document.get(key) is None or hasattr(document[key], "strftime") for key in ("taken", "renewed"))
-        if document.get("state") in STATES and numbers and dates:
+        holder = isinstance(json.loads(document.get("holder") or "{}"), dict)
+        steps = all(isinstance(step["key"], str) and {"last", "documents", "finished"} <= set(step)
+                    for step in document.get("steps") or ())
+        if document.get("state") in STATES and numbers and dates and holder and steps:
             return document
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         pass
     raise NoAnswer(f"the marker of {clean.line(document.get('_id'), 100)} in {COLLECTION} says nothing that can be understood "
                    f"(state {clean.line(document.get('state'), 60)!r}); is that migration done? Then write state: \"done\" and "
@@ -147,13 +151,9 @@ def readable(document):
 
 
 def slip(document, now):
-    """The claim in a marker."""
+    """The claim in a `readable` marker."""
     quiet, age = (max(0.0, (now - document[key]).total_seconds()) if document.get(key) else None for key in ("renewed", "taken"))
-    try:
-        holder = json.loads(document.get("holder") or "{}")
-    except ValueError:
-        holder = {}
-    ttl = document.get("ttl") or lease.TTL
+    holder, ttl = json.loads(document.get("holder") or "{}"), document.get("ttl") or lease.TTL
     return lease.Slip(document.get("token") or "", holder, ttl, document.get("renewed"), quiet, age, sure=False)
 
 

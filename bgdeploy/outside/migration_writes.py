@@ -206,8 +206,15 @@ class Watched(Database):
     def __getitem__(self, name):
         return Writes(self, name)
 
-    def get_collection(self, name, *args, **options):
-        return self[name] if not (args or options) else super().get_collection(name, *args, **options)
+    def get_collection(self, name, codec_options=None, read_preference=None, write_concern=None, read_concern=None):
+        return Writes(self, name, False, codec_options, read_preference, write_concern, read_concern)
+
+    def with_options(self, *options, **named):
+        raise TypeError("a migration's database has no with_options: give them to a collection, by get_collection")
+
+    def drop_collection(self, name_or_collection, *args, **options):
+        self.watching.may_write()
+        return super().drop_collection(name_or_collection, *args, **options)
 
 
 class Writes(Collection):
@@ -215,6 +222,15 @@ class Writes(Collection):
 
     def __getitem__(self, name):
         return Writes(self.database, f"{self.name}.{name}")
+
+    def with_options(self, codec_options=None, read_preference=None, write_concern=None, read_concern=None):
+        return Writes(self.database, self.name, False, codec_options or self.codec_options, read_preference or
+                      self.read_preference, write_concern or self.write_concern, read_concern or self.read_concern)
+
+    def aggregate(self, pipeline, *args, **options):
+        if any(stage in step for step in pipeline for stage in ("$out", "$merge")):
+            self.database.watching.may_write()
+        return super().aggregate(pipeline, *args, **options)
 
 
 def _counted(name, number):
@@ -240,6 +256,7 @@ def _counted(name, number):
 
 
 for _name, _number in {
+        **dict.fromkeys(("drop", "rename", "create_index", "create_indexes", "drop_index", "drop_indexes"), lambda result: 0),
         "insert_one": lambda result: 1, "insert_many": lambda result: len(result.inserted_ids),
         "update_one": lambda result: result.modified_count + (result.upserted_id is not None),
         "update_many": lambda result: result.modified_count + (result.upserted_id is not None),
@@ -254,7 +271,7 @@ for _name, _number in {
 
 def _too_large(collection, name, args, options, trouble):
     """Which document it was, as far as can be told."""
-    first = args[0] if args else options.get("filter", options.get("document"))
+    first = args[0] if args else next((options[key] for key in ("filter", "document", "documents", "requests") if key in options))
     if name == "insert_one":
         return TooLarge(f"{collection.name}: the new document {first.get('_id')!r} is {len(bson.encode(first)):,} bytes, "
                         f"MongoDB takes {LIMIT:,}")

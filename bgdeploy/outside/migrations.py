@@ -90,7 +90,8 @@ class Migrations:
         """
         state = self.state(migration.name)
         count = self._count(migration) if state["state"] != "done" and hasattr(migration.module, "count") else None
-        rates = do(self._mongo, lambda markers: list(markers.find({"seconds": {"$gt": 0}, "documents": {"$gt": 0}})))
+        past = {"seconds": {"$gt": 0}, "documents": {"$gt": 0}, "renewed": {"$exists": True}}
+        rates = [readable(marker) for marker in do(self._mongo, lambda markers: list(markers.find(past)))]
         rates.sort(key=lambda marker: (marker["_id"] != migration.name, -marker["renewed"].timestamp()))
         rate = rates[0]["documents"] / rates[0]["seconds"] if rates else None
         seconds = count / rate if rate and count is not None else None

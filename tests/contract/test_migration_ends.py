@@ -47,7 +47,10 @@ def test_killed_in_its_first_batch_a_repeatable_one_changes_each_document_once(s
 
 @pytest.mark.parametrize("marker", [
     {"state": "finished"}, {}, {"state": None}, {"state": "done", "needs": 5}, {"state": "done", "needs": ["api"]},
-    {"state": "failed", "documents": "many"}, {"state": "started", "renewed": "yesterday"}, {"state": ["done"]}])
+    {"state": "failed", "documents": "many"}, {"state": "started", "renewed": "yesterday"}, {"state": ["done"]},
+    {"state": "started", "holder": 5}, {"state": "started", "holder": "[1]"}, {"state": "started", "holder": "{"},
+    {"state": "started", "ttl": "long"}, {"state": "failed", "steps": 5}, {"state": "failed", "steps": [{"last": 1}]},
+    {"state": "failed", "seconds": "long"}])
 def test_a_marker_that_nobody_understands_is_never_taken_for_done_nor_for_absent(site, db, marker):
     ours, migration = write(site, BATCHES.replace("RATE", "1000"))
     orders(db, 2)
@@ -132,3 +135,40 @@ def test_a_listing_changes_nothing_even_where_count_would(site, db):
     with pytest.raises(BadInput, match="count returned 'many'"):
         ours.describe(migration)
     assert ours.run(migration, RUN, "ann").outcome == "failed"
+
+
+def test_a_marker_that_a_person_wrote_as_done_does_not_end_a_listing(site, db):
+    ours, migration = write(site, BATCHES.replace("RATE", "1000"))
+    orders(db, 2)
+    db.bgdeploy_migrations.insert_one({"_id": "older", "state": "done", "needs": [], "seconds": 5, "documents": 9})
+    assert ours.describe(migration)["count"] == 2
+
+
+@pytest.mark.parametrize("harm", [
+    'db.get_collection("orders", write_concern=WriteConcern(w=1)).update_many({}, {"$set": {"n": 9}})',
+    'db.orders.with_options(write_concern=WriteConcern(w=1)).update_many({}, {"$set": {"n": 9}})', "db.orders.drop()",
+    'db.drop_collection("orders")', 'db.orders.rename("others")', 'db.orders.create_index("n")',
+    'db.with_options(write_concern=WriteConcern(w=1)).orders.delete_many({})',
+    'list(db.orders.aggregate([{"$match": {}}, {"$out": "others"}]))'])
+def test_who_may_only_read_finds_no_other_door_to_a_write(site, db, harm):
+    """Nor does a driver that slept past its claim: both meet the same question."""
+    text = HEAD + f"from pymongo import WriteConcern\ndef up(db): pass\ndef count(db):\n    {harm}\n    return 2\n"
+    ours, migration = write(site, text)
+    orders(db, 2)
+    with pytest.raises(BadInput, match="count: "):
+        ours.describe(migration)
+    assert db.orders.distinct("n") == [0] and db.list_collection_names() == ["orders"] and len(db.orders.index_information()) == 1
+
+
+def test_writes_through_other_doors_are_counted_like_all(site, db):
+    ours, migration = write(site, HEAD + "def up(db):\n    db.get_collection('orders', None).with_options().update_many({}, "
+                            "{'$set': {'n': 1}})\n    db.orders.create_index('n')\n    db.temporary.drop()\n")
+    orders(db, 3)
+    result = ours.run(migration, RUN, "ann")
+    assert result.outcome == "ok" and result.evidence["documents"] == 3 and db.orders.distinct("n") == [1]
+
+
+def test_a_document_that_is_too_large_is_told_however_the_write_names_it(site, db):
+    ours, migration = write(site, HEAD + "def up(db):\n    db.orders.insert_many(documents=[{'x': 'y' * (17 << 20)}])\n")
+    result = ours.run(migration, RUN, "ann")
+    assert result.outcome == "failed" and "16,777,216 bytes that MongoDB takes" in result.detail
