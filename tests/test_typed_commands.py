@@ -306,6 +306,13 @@ def test_a_value_that_is_a_commands_name_too_is_a_value(words, said):
     assert ended.returncode == 2 and said in ended.stderr
 
 
+def test_a_command_that_is_typed_twice_in_one_line_is_done_twice():
+    """As in `status back --stack green status`: Invoke leaves out what it has done already."""
+    ended = subprocess.run([sys.executable, "-m", "invoke", "inventory.check", "inventory.check"], cwd=PROJECT,
+                           capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0 and ended.stdout.count("is right") == 2
+
+
 @pytest.mark.parametrize("words", [["--list"], ["deploy", "--help"]])
 def test_a_list_of_commands_that_nobody_reads_to_its_end_gives_no_traceback(words):
     unread, end = os.pipe()
