@@ -45,7 +45,7 @@ if (cluster.isPrimary) {                        // the primary adds up what its 
     if (!headers.authorization) return say(401, 'a token, please\n')
     const right = 'Bearer ' + fs.readFileSync(folder + '/token', 'utf8').trim()
     if (!same(headers.authorization, right)) return say(403, 'wrong token\n')
-    if (headers['if-match'] && headers['if-match'] !== tag) return say(412, `runs ${tag}\n`)
+    if ('if-match' in headers && headers['if-match'] !== tag) return say(412, `runs ${tag}\n`)
     let body = ''
     request.on('data', part => { body = (body + part).slice(0, 64) }).on('end', () => {
       if (!/^(live|standby)\s*$/.test(body)) return say(400, 'live or standby\n')
