@@ -19,7 +19,7 @@ FOLDER = "/var/lib/bgdeploy-lease"
 
 # $1 verb, $2 name, $3 folder, then the verb's own; a holder or a hold comes on stdin. A lease file is a line
 # `TOKEN RENEWED TTL BOOT COUNT TAKEN` (times in hundredths of a second of uptime), then the holder as JSON.
-# A stamp is TOKEN:RENEWED:COUNT, or - where nothing lies.
+# A stamp is TOKEN:RENEWED:COUNT, - where nothing lies, or a checksum where odd bytes do, which might not come back as they went.
 SCRIPT = r"""
 umask 077
 d=$3
@@ -37,9 +37,10 @@ up=${up%.*}${up#*.}
 read -r boot </proc/sys/kernel/random/boot_id
 s=- t= u= l= b= c= k=
 [ ! -f "$f" ] || { read -r t u l b c k <"$f"; s=$t:$u:$c; }
+case $s in *[!0-9A-Za-z:._-]*) s=odd:$(cksum <"$f" | tr " " .) ;; esac
 write() { cat >"$1.$$" && mv -f "$1.$$" "$1" && echo yes; }
 case $v in
-look) echo "$s $up $boot"; [ ! -f "$f" ] || cat "$f" ;;
+look) printf "%s %s %s\n" "$s" "$up" "$boot"; [ ! -f "$f" ] || cat "$f" ;;
 put) if [ "$s" = "$1" ]; then { echo "$2 $up $3 $boot 0 $up"; cat; } | write "$f"; else echo no; fi ;;
 renew)
     if [ -n "$t" ] && [ "$t" = "$1" ]
@@ -70,7 +71,7 @@ class HostLease:
 
     def read(self):
         head, _, rest = self._ask("look").partition("\n")
-        stamp, up, boot = head.split()
+        stamp, up, boot = head.rsplit(" ", 2)
         if stamp == "-":
             return None
         line, _, holder = rest.partition("\n")

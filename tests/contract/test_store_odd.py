@@ -185,3 +185,20 @@ def test_a_password_of_other_bytes_than_utf_8_is_bad_input(monkeypatch):
     finally:
         del os.environ["OUR_STORE"]
         clean._hidden = ()
+
+
+@pytest.mark.parametrize("left", [b"a\xc2\xa0b 1 2 3 4 5\n{}\n", b"a\x1cb c\n", rb"a\c b c", b"\0" * 64,
+                                  b"\xff\xfe 1 2 3 4 5\n{}\n"])
+def test_whatever_lies_on_the_lock_host_as_a_lease_is_watched_and_then_replaced(tmp_path, monkeypatch, left):
+    monkeypatch.setattr(leases.Slip.__init__, "__defaults__", tuple(
+        0.6 if value == leases.TTL else value for value in leases.Slip.__init__.__defaults__))
+    with Sshd(tmp_path) as server:
+        ssh = {"user": "deploy", "identity": str(server.identity), "known_hosts": server.known(), "config": os.devnull}
+        host = {"name": "lock-1", "stack": "green", "address": "127.0.0.1", "port": server.port}
+        store = opened(described(f"file:{tmp_path}/store", tmp_path, host=host, ssh=ssh))
+        store.holder()
+        place = store.place
+        assert place._shell.run(place._host, ["/bin/sh", "-c", "cat >~/.bgdeploy/shop.lease"], stdin=left).exit == 0
+        with store.take({"who": "bob"}) as lease:
+            assert lease.mine()
+        store.close()
