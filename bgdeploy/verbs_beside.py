@@ -14,10 +14,11 @@ RESERVED = ("site", "fault", "target", "say", "do", "running", "verb")      # wh
 @verb
 def publish(console, component=None, version=None, iteration=None, description=None, env=None, json=False):
     site = inventory.load(call.env(env, BASE), BASE)
-    name, wanted = call.component(component, site), call.version(version)
-    release = call.word(iteration, "--iteration", "the package's release, such as 1")
-    usual = os.path.join(BASE, "lab/apps" if site.lab is not None else "packaging", f"{name}.yml")
-    file = call.path(description, "--description") or usual
+    file = call.path(description, "--description")
+    # a package that the inventory has no component for: its description has to be named, bgdeploy-host's is the project's own
+    other = component is not None and (file or component == packages.HELPER)
+    name = call.word(component, "--component", "a package's name") if other else call.component(component, site)
+    wanted, release = call.version(version), call.word(iteration, "--iteration", "the package's release, such as 1")
     done = packages.publish(site, name, wanted, iteration=release, description_file=file, say=console.line)
     console.line(f"{done.name} {done.full} " + ("is published" if done.new else "was published already, with the same content"))
     if json:

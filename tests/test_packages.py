@@ -211,7 +211,9 @@ class TestPublish:
         kept = Path(first.file).read_bytes()
         with pytest.raises(Refused, match="raise --iteration") as refusal:
             packages.publish(signed, "web", "1.2.0", description_file=described(tmp_path, text="two\n"))
-        assert "--iteration 2" in refusal.value.next_command and Path(first.file).read_bytes() == kept
+        assert refusal.value.next_command == \
+            f"invoke publish --component web --version 1.2.0 --iteration 2 --description {tmp_path}/web.yml"
+        assert Path(first.file).read_bytes() == kept
         assert packages.publish(signed, "web", "1.2.0", iteration="2",
                                 description_file=described(tmp_path, text="two\n")).full == "1.2.0-2"
 

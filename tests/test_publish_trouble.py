@@ -1,12 +1,16 @@
 """A publisher that meets a torn repository, a key that does not sign, or a disk that says no tells it in a sentence, and nothing
 that hosts may have is replaced."""
 
+import io
 import subprocess
+from contextlib import redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from invoke import Exit
 
+from bgdeploy import verbs_beside
 from bgdeploy.errors import Refused
 from bgdeploy.outside import packages
 from tests.test_packages import CACHE, a_site, described, listed, needs_fpm, signed     # noqa: F401  (signed is a fixture)
@@ -63,3 +67,28 @@ def test_a_disk_that_says_no_is_a_refusal_that_names_the_place(tmp_path):
     (tmp_path / "repo/.publish.lock").mkdir(parents=True)
     with pytest.raises(Refused, match="web 1.0-1 is not published: .*publish.lock: Is a directory"):
         packages.publish(site, "web", "1.0", description_file=described(tmp_path / "d"), say=[].append)
+
+
+@pytest.mark.parametrize("options, file, built", [
+    ({"component": "bgdeploy-host"}, "host/packaging.yml", "bgdeploy-host"),
+    ({"component": "cache", "description": "packaging/other.yml"}, "packaging/other.yml", "cache"),
+    ({"component": "web"}, "packaging/web.yml", "web")])
+def test_publish_takes_the_host_command_and_any_package_whose_description_is_named(tmp_path, monkeypatch, options, file, built):
+    """No inventory has bgdeploy-host as a component, and its page says: invoke publish --component bgdeploy-host."""
+    for folder in ("inventories", file.partition("/")[0], "repo"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "inventories/shop.yml").write_text(
+        "components: {web: {port: 80}}\nstacks: {green: {hosts: [g]}, blue: {hosts: [b]}}\n"
+        "balancers: {live: {nodes: [l]}, standby: {nodes: [s]}}\nrepository: {url: 'http://127.0.0.1:9', directory: repo}\n")
+    (tmp_path / file).write_text(f"name: {built}\nsummary: it\nfiles: {{it.py: /opt/it.py}}\n")
+    (tmp_path / file).with_name("it.py").write_text("one\n")
+    monkeypatch.setattr(verbs_beside, "BASE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def build(description, full, *_, **__):
+        raise Refused(f"would build {description.name} {full}")
+    monkeypatch.setattr(packages.rpmfile, "build", build)
+    err = io.StringIO()
+    with redirect_stderr(err), pytest.raises(Exit) as end:
+        verbs_beside.publish(version="1.0", env="shop", **options)
+    assert end.value.code == 3 and f"would build {built} 1.0-1" in err.getvalue()

@@ -7,6 +7,7 @@ published is never replaced, because hosts that have its metadata would fail on 
 import http.client
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -23,6 +24,7 @@ from bgdeploy.outside import repodata, rpmfile
 CONNECT, READ, WHOLE = 3.0, 5.0, 60.0       # seconds; dnf on a host would need 103 to notice a silent repository (measured)
 MOST_REPOMD, MOST_PACKED = 1 << 20, 128 << 20
 KEY_FILE = "RPM-GPG-KEY-bgdeploy"
+HELPER = "bgdeploy-host"        # a package that every site publishes and that no inventory has as a component
 
 
 @dataclass(frozen=True)
@@ -62,30 +64,34 @@ def publish(site, component_name, version, *, iteration=None, description_file=N
 
     :param version: as typed: "2.0.0", "1:2.0", "2.0.0~rc1", or with its release "2.0.0-2".
     :param iteration: RPM's release, "1" if neither it nor the version says so.
-    :param description_file: how it is packaged (docs/packaging.md); None: packaging/NAME.yml of the project.
+    :param description_file: how it is packaged (docs/packaging.md); None: packaging/NAME.yml of the project, in a lab lab/apps/,
+        for bgdeploy-host always the project's own.
     :param say: called with one sentence for each warning.
     :returns: Published. :raises BadInput: version or description; Refused: this version is there with other content, the site
         does not publish; FPM, rpmsign, createrepo_c or the disk said no.
     """
     directory, full = _directory(site), _full(version, iteration)
     component = site.component(component_name)
-    if component is None and description_file is None:
+    if component is None and description_file is None and component_name != HELPER:
         names = ", ".join(known.name for known in site.components)
         raise BadInput(f"there is no component {component_name} in {site.file}; it has {names}")
-    description = packaging.load(description_file or Path(site.base, "packaging", f"{component_name}.yml"))
+    description = packaging.load(description_file or _usual(site, component_name))
     package = component.package if component else component_name
     if description.name != package:
         raise BadInput(f"{description.file} describes {description.name}, and {component_name} is the package {package}")
     for sentence in scriptlets.warnings(description, full):
         say(f"warning: {sentence}")
     epoch, target = versions.parts(full)[0], None
+    named = f" --description {shlex.quote(str(description_file))}" if description_file else ""
+    higher = f"invoke publish --component {component_name} --version {full.rpartition('-')[0]} " \
+        f"--iteration {_next_release(full)}{named}"
     try:
         with tempfile.TemporaryDirectory(prefix="bgdeploy-publish-") as work:
             built = Path(rpmfile.build(description, full, work, cache=_cache(site)))
             with repodata.alone(directory, say):
                 target = Path(directory, f"epoch-{epoch}" if epoch else "", built.name)
                 if target.exists():
-                    return _again(site, directory, target, built, description.name, full)
+                    return _again(site, directory, target, built, description.name, full, higher)
                 _refuse_equal(directory, description, full, str(target.relative_to(directory)))
                 _sign(site, built, say)
                 repodata.place(built, target)
@@ -142,7 +148,12 @@ def prune(site, package, used, *, keep=5, say=print):
     return tuple(dict.fromkeys(found.full for found in gone))
 
 
-def _again(site, directory, target, built, name, full):
+def _usual(site, name):
+    return Path(site.base, "host/packaging.yml" if name == HELPER else
+                f"{'packaging' if site.lab is None else 'lab/apps'}/{name}.yml")
+
+
+def _again(site, directory, target, built, name, full, higher):
     try:
         there = rpmfile.content(target)
     except Refused as trouble:
@@ -151,9 +162,7 @@ def _again(site, directory, target, built, name, full):
         site.repository.gpg_name and not rpmfile.signed(target) else ""
     if what:
         raise Refused(f"{name}-{full} is in {directory} {what}, and hosts may have it: a published version is never "
-                      "replaced; raise --iteration",
-                      f"invoke publish --component {name} --version {full.rpartition('-')[0]} --iteration "
-                      f"{_next_release(full)}")
+                      "replaced; raise --iteration", higher)
     if not any(listed.href == str(target.relative_to(directory)) for listed in repodata.read(directory, name)):
         repodata.renew(directory)       # a publisher was killed between the two
     return Published(name, full, str(target), False)
