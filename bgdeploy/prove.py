@@ -186,7 +186,7 @@ def mismatch(host, release):
 
 def reason(job):
     """Why a job ended as it did, in a line: the port puts that above the last lines of the output."""
-    return next((line.strip()[:500] for line in job.tail.splitlines() if line.strip()), "no output")
+    return next((line.strip()[:800] for line in job.tail.splitlines() if line.strip()), "no output")
 
 
 # ---- capacity

@@ -16,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from bgdeploy import prove
+from bgdeploy.model import Job
 from tests.hostfolder import START, answer, booted
 
-from bgdeploy_host import facts, files, rehearsal, reserve, runs, verbs
+from bgdeploy_host import facts, files, outcome, rehearsal, reserve, runs, verbs
 
 
 @pytest.fixture
@@ -146,3 +148,19 @@ def test_an_application_whose_chunks_are_nonsense_is_no_answer_and_no_traceback(
         code, said = answer(["heartbeat", "--component", "w", "--port", str(server.getsockname()[1]), "--path", "/h"], at)
         thread.join(10)
     assert code == 0 and said["body"] != "live"
+
+
+def test_of_a_service_that_does_not_start_the_resource_and_its_place_are_told_whole():
+    """Chef tells the command three times and what it said in between: a line cut at 500 ended in the resource's name."""
+    command = '["/usr/bin/systemctl", "--system", "restart", "web"]'
+    said = ("Expected process to exit with [0], but received '1'\n---- Begin output of " + command + " ----\nSTDOUT: \n"
+            "STDERR: Job for web.service failed because the control process exited with error code.\nSee \"systemctl status "
+            "web.service\" and \"journalctl -xeu web.service\" for details.\n---- End output of " + command + " ----\n"
+            "Ran " + command + " returned 1")
+    where = {"resource": "service[web]", "line": "bgdeploy/resources/component.rb:126"}
+    for message in (said, said.replace("Job for", "Job for " * 500)):
+        report = {"exception": {"class": "Mixlib::ShellOut::ShellCommandFailed", "message": message}, "failed": where}
+        why = outcome.translate("exit-code exited 1", "", report)[2]
+        job = Job("chef", "1", None, "failed", why, 1.0)
+        assert "Job for" in prove.reason(job) and "returned 1" not in why
+        assert prove.reason(job).endswith("(service[web], bgdeploy/resources/component.rb:126)")

@@ -33,6 +33,7 @@ _FULL = (
     re.compile(r"No space left on device(?: @ \w+(?: -)? (?P<place>/[^\s'\"]*)|: '(?P<path>/[^']*)')?"),
     re.compile(r"(?P<kind>Read-only file system|Disk quota exceeded)"
                r"(?: @ \w+(?: -)? (?P<place>/[^\s'\"]*)|: '(?P<path>/[^']*)')?"))
+_ECHO = re.compile(r"Traceback \(most recent call last\)|---- End output of ")
 _FATAL = re.compile(r"(?:FATAL|ERROR): (\S.{0,600})")
 
 
@@ -83,8 +84,9 @@ def _cause(report, tail):
     if error:
         place = where.get("line") or where.get("cookbook")
         place = " ({}, {})".format(where["resource"], place) if where.get("resource") else ""
-        # dnf's own Python trace follows its message and says nothing more.
-        message = " ".join(str(error.get("message")).split("Traceback (most recent call last)")[0].split())[:600]
+        # dnf's own Python trace follows its message and says nothing more, nor does what follows a command's output: the command.
+        # The whole sentence has 800 characters, of which the resource and its place, at its end, want up to 270.
+        message = " ".join(_ECHO.split(str(error.get("message")))[0].split())[:450]
         if where.get("wanted") and _NO_CANDIDATE.search(message):
             # Chef's own words ("No version specified, and no candidate version available") mislead when a version was specified.
             message = "version {} is not in the repository as this host sees it; Chef says: {}".format(where["wanted"], message)
