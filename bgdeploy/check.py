@@ -33,8 +33,8 @@ def check(site, session):
     runs = [events for _, events in session.runs()]
     rows += restarts(site, records.restarts(runs))
     left_out = records.left_out(runs)
-    rows += [Row(WARN, name, f"left out of an earlier run and not put live since: {why}",
-                 f"invoke deploy --stack {site.host(name).stack}")
+    rows += [Row(WARN, name, f"left out of an earlier run, not put live by one since, perhaps live on an old version: {why}",
+                 f"invoke deploy --stack {site.host(name).stack} --hosts {name}")
              for name, why in sorted(left_out.items()) if site.host(name)]
     return rows + pools(site, seen) + capacity(site, seen) + database(site, session)
 

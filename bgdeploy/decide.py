@@ -6,11 +6,11 @@ yet as wanted, and returns a step or None: nothing to do here.
 """
 
 from bgdeploy import versions
-from bgdeploy.holds import gated, patient, timely
+from bgdeploy.holds import gated, patient, timely, worn
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait, Want
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
-                            may_serve, one_version, running, sane, serves, short, shortfall, state, tested, too_full, unsound,
-                            untouched, wave_size)
+                            may_serve, one_version, running, runs, sane, serves, short, shortfall, state, tested, too_full,
+                            unsound, untouched, wave_size)
 from bgdeploy.sentences import chef_doing, comma, counted, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
 from bgdeploy.waits import patience, pool, trouble
 
@@ -321,7 +321,8 @@ def narrowed(q, want, name, step):
 
 def warnings(q):
     """What a person must read though the goal is reached: pairs (key for the inventory's `accept`, sentence)."""
-    found = [("excluded", f"{name} is excluded: {why}") for name, why in sorted(q.memory.excluded.items())]
+    found = [("excluded", f"{name} is excluded: {why}" + perhaps_old(q.seen.host(name)))
+             for name, why in sorted(q.memory.excluded.items())]
     if q.goal.kind == "back" and one_version(q.seen):
         found.append(("nothing-older", "every stack runs the same versions: nothing older serves; invoke rollback --stack "
                                        f"{q.goal.wants[-1].stack} brings it back"))
@@ -356,6 +357,12 @@ def arriving(q, h):
     return ours and not serves(h) and all(c.heartbeat == LIVE for c in h.components)
 
 
+def perhaps_old(host):
+    """What a person must know of an excluded host that nobody reaches: it keeps its word, and comes back with it."""
+    cure = f"invoke deploy --stack {host.stack} --hosts {host.name}" if host else ""
+    return f"; out of reach: it may come back live on an old version, until {cure}" if host and not known(host) else ""
+
+
 def mute(h):
     """Of something on it nobody knows what it says."""
     return any(c.heartbeat is None and not c.sick for c in h.components)
@@ -369,6 +376,8 @@ def failures(q, want, hosts):
            if not known(h) and q.now >= q.memory.silent.get(h.name, q.now) + q.policy.limits.host and q.goal.only != "drain"}
     for h in hosts:
         why = failed(h, want.release, q.memory) if want.release else None
+        if want.release and not why and known(h) and not runs(h, want.release):     # its helper refuses to start Chef, say
+            why = worn(q, "converge", h.name, want.release)
         if why and not running(h):
             bad[h.name] = why
     return bad

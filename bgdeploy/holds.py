@@ -28,22 +28,31 @@ def gated(q, step):
 
 
 def patient(q, step):
-    """The same act on the same host more often than `tries` is no progress: stop and show what is seen."""
+    """The same act on the same host more often than `tries` is no progress: stop, or ask, and show what is seen."""
     if not isinstance(step, Do):
         return step
-    release = step.release.id if step.release else None
+    ask = q.policy.on_failure == "ask" and q.memory.acted and step.stack and not step.rescue and q.goal.kind != "back"
     for name in step.hosts or ("",):        # a migration is done to no host
-        host = q.seen.host(name)
-        same = q.memory.tries.get((step.step, name, release, host.started if host else None), 0)
-        alike = sum(n for (kind, at, of, _), n in q.memory.tries.items() if (kind, at, of) == (step.step, name, release))
-        if same >= q.policy.tries or alike >= 3 * q.policy.tries:
-            now = q.seen.migration["state"] if host is None else ", ".join(
-                f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
-            where = f" on {name}" if name else ""
-            said = "".join(q.memory.said.get((step.step, name), "").splitlines()[:1])[:500]
-            if not said and step.step == "converge" and host.job and host.job.state not in ("ok", "running"):
-                said = f"Chef ended {host.job.state}: {reason(host.job)}"       # again and again, say
-            return Stop(f"{step.step}{where} was tried {max(same, alike)} times and it is still due: "
-                        + (f"{said}; " if said else "") + f"now {now}", "invoke resume" if q.memory.acted else "invoke status",
-                        (name,) if name else ())
+        why = worn(q, step.step, name, step.release)
+        if why and ask:
+            return Ask("failure", step.stack, (name,), ("retry", "exclude", "stop"), why)
+        if why:
+            return Stop(why, "invoke resume" if q.memory.acted else "invoke status", (name,) if name else ())
     return step
+
+
+def worn(q, step, name, release):
+    """Why this act on this host is not tried again, with what its last try said and what is seen now; or None."""
+    host, release = q.seen.host(name), release.id if release else None
+    same = q.memory.tries.get((step, name, release, host.started if host else None), 0)
+    alike = sum(n for (kind, at, of, _), n in q.memory.tries.items() if (kind, at, of) == (step, name, release))
+    if same < q.policy.tries and alike < 3 * q.policy.tries:
+        return None
+    now = q.seen.migration["state"] if host is None else ", ".join(
+        f"{c.name} {state(c)} {c.release or ''}".strip() for c in host.components)
+    where = f" on {name}" if name else ""
+    said = "".join(q.memory.said.get((step, name), "").splitlines()[:1])[:500]
+    if not said and step == "converge" and host.job and host.job.state not in ("ok", "running"):
+        said = f"Chef ended {host.job.state}: {reason(host.job)}"       # again and again, say
+    said = f"{said}; " if said else ""
+    return f"{step}{where} was tried {max(same, alike)} times and it is still due: {said}now {now}"

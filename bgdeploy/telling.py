@@ -86,7 +86,10 @@ def status_lines(document):
     out += [f"floor: {floor}"] if floor else []
     out += [f"lock: {_who(document['lock'])}"] if document["lock"] else []
     out += [_hold(document["hold"])] if document["hold"] else []
-    out += [f"excluded: {e['host']}: {line(e['reason'])}" for e in document["excluded"]]
+    homes = {host["name"]: stack["name"] for stack in document["stacks"] for host in stack["hosts"]}
+    for e in document["excluded"]:
+        cure = f" until invoke deploy --stack {homes[e['host']]} --hosts {e['host']}" if e["host"] in homes else ""
+        out.append(f"excluded: {e['host']}: {line(e['reason'])}; perhaps live on an old version{cure}")
     return out + _open_run(document["run"])
 
 

@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant("hours-hold-nothing", "holds.py", "    if hours and not q.memory.acted:", "    if False:",
            "no run begins in closed hours",
            f"{HOLDS}::TestClosedHours"),
-    Mutant("no-patience", "holds.py", "        if same >= q.policy.tries or alike >= 3 * q.policy.tries:", "        if False:",
+    Mutant("no-patience", "holds.py", "    if same < q.policy.tries and alike < 3 * q.policy.tries:", "    if True:",
            "no act is repeated for ever", f"{HOLDS}::TestPatience"),
     # ---- what counts as proved
     Mutant("one-node-is-enough", "prove.py", "all(c.live_pool == NO for c in host.components",

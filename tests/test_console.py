@@ -120,7 +120,7 @@ def test_the_status_table_names_every_instance_and_who_serves():
         floor: api 2, web 2
         lock: deploy on ci-1 (pid 4711), rollout
         frozen (hold): ops: since 2026-11-25 02:00:00Z: audit; invoke unhold ends it
-        excluded: blue-2: slow
+        excluded: blue-2: slow; perhaps live on an old version until invoke deploy --stack blue --hosts blue-2
         open run: 20261125-021530-3f2a, rollout, by deploy on ci-1: Chef ended failed on blue-1
           next: invoke resume
         """)

@@ -129,6 +129,14 @@ class TestPatience:
         why = asked(deploy(), steady(), remembers(*[TAKEN, refused] * 2, TAKEN, answer("ok", ""))).why
         assert "still due: now api live 1" in why
 
+    def test_a_host_whose_chef_cannot_even_be_started_has_failed_like_any_other(self):
+        memory = remembers(TAKEN, *[did("converge", "green-1", OUT)] * 3, **QUIET)
+        assert isinstance(asked(deploy(), OUT, memory), Stop)
+        step = asked(deploy(), OUT, memory, on_failure="ask")
+        assert isinstance(step, Ask) and step.hosts == ("green-1",) and "was tried 3 times" in step.why
+        assert is_do(asked(deploy(), OUT, memory, max_failed=1), "converge", "green-2")
+        assert isinstance(asked(deploy(), steady(), remembers(*[TAKEN] * 3), on_failure="ask"), Ask)
+
     def test_a_chef_that_wants_to_run_again_each_time_is_told_with_its_reason(self):
         again = steady(*(host(n, "standby", job=job(state="again", tail="the client upgraded itself (exit code 213)\nmore"))
                          for n in ("green-1", "green-2")))
@@ -381,3 +389,10 @@ def test_requests_that_are_counted_are_waited_for_though_nothing_counts_those_of
     assert drained(half, memory, replace(POLICY, drain_then="proceed"), NOW) == "timed-out 5 left"
     none = replace(half, components=tuple(replace(c, sessions=0 if c.name == "api" else None) for c in half.components))
     assert drained(none, memory, POLICY, NOW) == "unmeasured"
+
+
+def test_an_excluded_host_that_nobody_reaches_may_come_back_live_on_an_old_version_and_that_is_said():
+    world = replace(SERVED, hosts=tuple(dark("green-2") if h.name == "green-2" else h for h in SERVED.hosts))
+    end = asked(deploy(), world, replace(remembers(*LIVED, **QUIET), excluded={"green-2": "its fan"}))
+    assert end.warnings[0][1] == ("green-2 is excluded: its fan; out of reach: it may come back live on an old version, until "
+                                  "invoke deploy --stack green --hosts green-2")
