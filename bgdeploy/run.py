@@ -18,7 +18,7 @@ from bgdeploy.journal import new_id
 from bgdeploy.memory import fold
 from bgdeploy.opening import begin, concerned, events_of, goal_in, joins, refuse_other_cookbooks
 from bgdeploy.outside import chef, hooks, packages, watch
-from bgdeploy.session import LOOK, cached, open_runs
+from bgdeploy.session import LOOK, cached, open_runs, recorded
 
 ASKED_TO_STOP = "stop"
 OVER = ("deploy", "rollout", "rollback")        # tasks that may take an open run's place
@@ -59,8 +59,18 @@ def let_go(grip, session):
     letting.join((1.0 if session.begun else LOOK) if session.interrupt.wanted else None)
 
 
+def joining(session, asked):
+    """The open run that this task will join by the records that lie here, for the lock to name; under the lock it is judged anew.
+    Not for `back`, which waits for no records."""
+    if asked.task not in (*records.PARTIAL, "live", "resume"):
+        return None
+    here = open_runs(sorted(recorded(os.path.join(session.state, "runs"), 200, session.site.name).items()))
+    joined = joins(asked, here) if here else None
+    return joined[0] if joined else None
+
+
 def take_lock(session, asked, run, options):
-    holder = {"run": run, "task": asked.task, "why": options.get("reason")}
+    holder = {"run": joining(session, asked) or run, "task": asked.task, "why": options.get("reason")}
     if asked.task != "back":
         return session.store.take(holder, wait=options.get("wait") or 0.0, say=session.console.line)
     try:

@@ -70,12 +70,17 @@ def not_known(why):
     return {"unknown": True, "text": f"not known: {why}"}
 
 
-def open_run(name, events, expiry):
+def open_run(name, events, expiry, lock=None):
     """The open run as `status` shows it: who began what, how it stopped for now, what it asks and until when, what to type.
 
     :param expiry: seconds that a question stands, for a journal that does not say it.
+    :param lock: as the store tells it: while somebody drives this very run, there is nothing to type.
     """
     began, end, asked = records.last(events, "began") or {}, records.end_of(events) or {}, records.question(events)
+    lock = lock or {}
+    driven = lock.get("run") == name and not lock.get("expired")
+    if (records.last(events, "began", "joined", "resumed", "ended") or {}).get("kind") != "ended":      # an earlier stop is over
+        end = {} if driven or lock.get("unknown") else {"why": "its driver ended without a word"}
     question = asked and {"gate": asked.get("gate"), "stack": asked.get("stack"), "choices": list(records.choices(asked)),
                           "why": asked.get("why"), "expires": moment(records.expires(asked, expiry))}
     goal, following = records.goal_of(events), ["invoke resume"]
@@ -83,7 +88,7 @@ def open_run(name, events, expiry):
     if first and end.get("outcome") in ("done", "warned"):      # there is nothing to resume
         following = [f"invoke {task} --stack {first.get('stack')}" for task in ("live", "back")]
     return {"run": name, "task": began.get("task"), "by": began.get("by"), "why": end.get("why"), "question": question,
-            "next": end.get("next") or following}
+            "next": [] if driven else end.get("next") or following}
 
 
 def exit_code(document):

@@ -252,7 +252,7 @@ def status(console, env=None, json=False):
             past, dark = [], verdicts.not_known("the records cannot be read")
             notes.append(e.sentence)
         runs, excluded = open_runs(past), records.left_out([events for _, events in past])
-        run = verdicts.open_run(*runs[-1], site.policy.gate_expiry) if runs else dark
+        run = verdicts.open_run(*runs[-1], site.policy.gate_expiry, lock) if runs else dark
         document = verdicts.status_document(site, seen, floor_of(seen, site.policy), lock, hold, excluded, run, serving)
         if json:
             console.document(document)

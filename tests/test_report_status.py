@@ -115,6 +115,21 @@ def test_a_store_that_is_silent_is_neither_free_nor_frozen_and_not_everybody_ans
     assert report.exit_code(document(*both(STANDBY, STANDBY), lock=silent, hold=silent)) == 8
 
 
+def test_a_run_that_somebody_drives_says_nothing_to_type_and_one_whose_driver_died_says_so_and_not_how_it_stopped_before():
+    events = [{"n": 1, "kind": "began", "task": "deploy"}, {"n": 2, "kind": "doing"},
+              {"n": 3, "kind": "ended", "outcome": "interrupted", "why": "interrupted by SIGHUP", "next": ["invoke resume"]},
+              {"n": 4, "kind": "resumed"}]
+    def said(known, lock):
+        run = status.open_run("r1", known, 60.0, lock)
+        return run["why"], run["next"]
+    assert said(events, {"run": "r1", "expired": False}) == (None, [])
+    dead = "its driver ended without a word", ["invoke resume"]
+    for lock in ({"run": "r1", "expired": True}, {"run": "r2", "expired": False}, None):
+        assert said(events, lock) == dead
+    assert said(events, status.not_known("silent")) == (None, ["invoke resume"])
+    assert said(events[:3], None) == ("interrupted by SIGHUP", ["invoke resume"])
+
+
 @pytest.mark.parametrize("asked, until", [({"expires": 86400.0}, "1970-01-02T00:00:00.000Z"), ({}, "1970-01-01T00:01:40.000Z")])
 def test_an_open_run_says_what_it_asks_and_until_when(asked, until):
     events = [{"n": 1, "kind": "began", "task": "deploy", "by": {"user": "ann"}},

@@ -28,7 +28,7 @@ def session(tmp_path):
     """As much of a session as the run records need, in a folder of its own."""
     def folder(name):
         return str(tmp_path / "runs" / name)
-    return SimpleNamespace(folder=folder, journal=lambda name, events=(),
+    return SimpleNamespace(folder=folder, state=str(tmp_path), site=SimpleNamespace(name="shop"), journal=lambda name, events=(),
                            tellers=(): Journal(folder(name), lambda: 99.0, tellers, events))
 
 
@@ -44,6 +44,20 @@ def test_who_cannot_ask_for_the_lock_is_refused_before_any_act(session):
     session.console = SimpleNamespace(line=print)
     with pytest.raises(Refused, match="in the middle of a change"):
         running.pursue(session, Asked("standby", "green"), {})
+
+
+@pytest.mark.parametrize("asked, named", [
+    (Asked("resume"), "r1"), (Asked("converge", "green"), "r1"), (Asked("converge", "blue"), "new"),
+    (Asked("deploy", "green"), "new"), (Asked("back", "green"), "new")])
+def test_the_lock_names_the_run_that_is_gone_on_with_and_none_that_will_never_be(session, asked, named):
+    events = run(TAKEN, goal=by_hand("standby"))
+    events[0] = {**events[0], "env": "shop"}
+    os.makedirs(session.folder("r1"))
+    with open(os.path.join(session.folder("r1"), "journal.jsonl"), "w", encoding="utf-8") as f:
+        f.writelines(json.dumps({"n": n, **e}) + "\n" for n, e in enumerate(events, 1))
+    session.store = SimpleNamespace(take=lambda holder, **_: holder, holder=lambda: None)
+    session.console = SimpleNamespace(line=print)
+    assert running.take_lock(session, asked, "new", {})["run"] == named
 
 
 def test_a_signal_while_the_lock_is_let_go_does_not_cut_the_end_of_a_run_short(session, monkeypatch):
