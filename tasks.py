@@ -14,7 +14,6 @@ BASE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, BASE)
 
 
-
 def early(*_):
     """A signal while all of bgdeploy is being loaded, which takes up to a second."""
     try:

@@ -2,8 +2,9 @@
 
 import pytest
 
+from bgdeploy import words
+from bgdeploy.story import Story
 from bgdeploy.storyteller import joined
-from bgdeploy.words import availability
 
 FAILED = {"node": "live-1", "component": "web", "what": "status 503", "count": 3, "first": 1000000003.2, "last": 1000000005.0}
 STRAY = {"node": "live-2", "component": "api", "host": "blue-1", "count": 1, "first": 1000000003.2, "last": 1000000003.2}
@@ -12,6 +13,10 @@ STRAY = {"node": "live-2", "component": "api", "host": "blue-1", "count": 1, "fi
 def share(**live):
     numbers = {"requests": 100, "failed": 3, "longest_gap_ms": 10.0, "p50_ms": 1.0, "p99_ms": 2.0}
     return {**numbers, "balancers": {"live": {**numbers, **live}, "standby": {"requests": 0}}}
+
+
+def availability(counted):
+    return words.availability(Story(availability=counted))
 
 
 def test_failures_and_strays_are_told_by_node_component_and_time():
