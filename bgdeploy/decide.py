@@ -11,7 +11,8 @@ from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, W
 from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
                             may_serve, one_version, running, runs, sane, serves, short, shortfall, state, tested, too_full,
                             unsound, untouched, wave_size)
-from bgdeploy.sentences import chef_doing, comma, counted, doubt, ids, lacks, names, proof, reached, up_untested, why_leaving
+from bgdeploy.sentences import (by_hand, chef_doing, comma, counted, doubt, ids, lacks, names, perhaps_old, proof, reached,
+                                rollback, up_untested, why_leaving)
 from bgdeploy.waits import patience, pool, trouble
 
 
@@ -144,7 +145,7 @@ def take_back(q, want, hosts):
     lacking = shortfall(q.seen, q.policy, {h.name for h in hosts}, {c.name for h in dark for c in h.components})
     if not step and lacking:                # without anybody else that serves, the way back leads nowhere
         step = Stop(f"of {names(dark)} nobody knows what it says, and without {want.stack} nothing is proved to serve: "
-                    f"{'; '.join(lacking)}", f"invoke rollback --stack {want.stack}", ids(dark), short=True)
+                    f"{'; '.join(lacking)}", rollback(want, q.seen, q.memory), ids(dark), short=True)
     return step
 
 
@@ -177,7 +178,7 @@ def interlock(q, want, leaving, earlier):
     if lacking:
         lacking += [f"{name} does not count: {why}" for name, why in doubtful.items()]
         return Stop(f"{names(leaving)} cannot leave LIVE: {'; '.join(lacking)}",
-                    f"invoke rollback --stack {want.stack}" if hasty else "invoke status", ids(leaving), short=True)
+                    rollback(want, q.seen, q.memory) if hasty else "invoke status", ids(leaving), short=True)
     before = next((w for w in reversed(earlier) if any(h.name in q.memory.lived for h in q.seen.stack(w.stack))), None)
     if before and not hasty:
         since = q.memory.waits.get(("soak", before.stack), q.now)
@@ -242,7 +243,7 @@ def sanity(q, want, wave, earlier):
         return None
     if q.goal.only == "sanity" and not all(is_out(h) for h in wave):
         return Stop(f"{names([h for h in wave if not is_out(h)])} is live: sanity is tested through STANDBY",
-                    f"invoke standby --stack {want.stack}")
+                    by_hand("standby", want))
     fresh = [h for h in wave if is_out(h) and converged(h, R, q.memory) and not sane(h, R, q.memory) and not allowed(h, q.memory)]
     wrong = {h.name: q.memory.insane[h.name, R.id, h.started] for h in fresh if (h.name, R.id, h.started) in q.memory.insane}
     if wrong:
@@ -265,8 +266,8 @@ def live(q, want, wave, earlier):
             parts = ", ".join(f"{c.name} {state(c)}" for c in h.components if c.heartbeat == DOWN or c.sick)
             return Stop(f"{h.name} cannot go live: {parts}", f"invoke converge --stack {want.stack} --hosts {h.name}", (h.name,))
         if not may_serve(h, want.release, q.memory):
-            return Stop(f"{h.name} has not passed sanity with the processes that run now", f"invoke sanity --stack {want.stack}",
-                        (h.name,))
+            return Stop(f"{h.name} has not passed sanity with the processes that run now",
+                        by_hand("sanity", want, wave, (h.name,)), (h.name,))
     if out:
         return Do("live", want.stack, ids(out), f"{names(out)} goes live: {proof(want, out, q.memory)}", want.release)
     joining = [h for h in wave if not serves(h)]
@@ -315,8 +316,7 @@ def narrowed(q, want, name, step):
     """A step by hand is the same ladder: if another step is due first, it is named and not done."""
     if q.goal.only in (None, name) or not isinstance(step, Do):
         return step
-    where = f"--stack {step.stack}" + (f" --hosts {','.join(want.hosts)}" if want.hosts else "")
-    return Stop(f"another step is due first: {step.why}", f"invoke {step.step} {where}", step.hosts)
+    return Stop(f"another step is due first: {step.why}", by_hand(step.step, want, hosts_of(q, want), step.hosts), step.hosts)
 
 
 def warnings(q):
@@ -355,12 +355,6 @@ def arriving(q, h):
     """This run put it live, and LIVE has not taken it on yet: once it has, somebody else may leave."""
     ours = h.name in q.memory.put or h.name in q.memory.lived
     return ours and not serves(h) and all(c.heartbeat == LIVE for c in h.components)
-
-
-def perhaps_old(host):
-    """What a person must know of an excluded host that nobody reaches: it keeps its word, and comes back with it."""
-    cure = f"invoke deploy --stack {host.stack} --hosts {host.name}" if host else ""
-    return f"; out of reach: it may come back live on an old version, until {cure}" if host and not known(host) else ""
 
 
 def mute(h):

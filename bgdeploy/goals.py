@@ -1,6 +1,6 @@
 """From a task's checked words to a Goal. No I/O: the repository is asked through a callable. No rules of the ladder."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bgdeploy import records, release, versions
 from bgdeploy.errors import Refused
@@ -57,6 +57,11 @@ def rollout(asked, known):
     names = order(asked, known)
     R = chosen(asked, known, names)
     migration = asked.migration
+    for component, least in migration.needs if migration else ():
+        brought = R.version(component)
+        if brought and versions.compare(brought, least) < 0:
+            raise Refused(f"the migration {migration.name} needs {component} {least}, and this rollout brings {brought}",
+                          "the same command without --migrate")
     return Goal(tuple(Want(name, LIVE, R) for name in names), migration.name if migration else None,
                 migration.needs if migration else (), kind="rollout")
 
@@ -77,7 +82,7 @@ def rollback(asked, known):
             if not target:
                 there = "; ".join(f"{c}: {', '.join(known.available(c)[:6]) or 'none'}" for c in components(known, name))
                 raise Candidates(f"the records name no version that {name} served before; the repository has {there}",
-                                 f"invoke rollback --stack {name} --version VERSION")
+                                 f"invoke rollback{f' --stack {name}' if asked.stack else ''} --version VERSION")
             where = ", ".join(f"{c} {v}" for c, v in sorted(target.items()))
             known.say(f"{name} goes back to {where}, which it served last before")
             target = {**now, **target}
@@ -126,7 +131,13 @@ def step(asked, known):
     hosts = [h for h in known.seen.stack(asked.stack) if not asked.hosts or h.name in asked.hosts]
     pinned = records.pinned(known.open_run, asked.stack) if known.open_run else None
     if asked.task == "converge":
-        R = pinned if pinned and not asked.versions else chosen(asked, known, [asked.stack])
+        there = {c.name for h in hosts for c in h.components}
+        if asked.versions or not pinned:
+            R = chosen(asked, known, [asked.stack])
+        elif there <= set(dict(pinned.versions)):
+            R = pinned
+        else:       # it was pinned for hosts that have less on them
+            R = chosen(replace(asked, versions=pinned.versions), known, [asked.stack])
     elif asked.task == "sanity":
         R = pinned or left_by_chef(hosts, known)
     else:

@@ -125,9 +125,13 @@ def answered(m, e):
 
 
 def forgave(m, e):
-    """named: a person named the hosts; else, on `resume`, who was taken out by a person stays so."""
+    """named: a person named the hosts; else, on `resume`, who was taken out by a person stays so. Who serves when it is named
+    is proved anew at the next look."""
     hosts = set(e.get("hosts") or ())
-    m = replace(m, forgiven=m.forgiven | hosts, released=without(m.released, hosts) if e.get("named", True) else m.released,
+    if e.get("named", True):
+        m = replace(m, put={**m.put, **{h: started for h, started in m.released.items() if h in hosts}},
+                    released=without(m.released, hosts))
+    m = replace(m, forgiven=m.forgiven | hosts,
                 insane={k: v for k, v in m.insane.items() if k[0] not in hosts},
                 spent={**m.spent, **{h: n - 1 for h, n in m.converges.items() if h in hosts and n > 0}},
                 tries={k: n for k, n in m.tries.items() if k[1] not in hosts})

@@ -110,7 +110,7 @@ def begin(session, journal, asked, goal, seen, options, joined, policy):
         journal.write("excluded", hosts=options["exclude"])
     names = [h.name for _, h in concerned(goal, seen, ())]
     if goal.only == "live" or joined and (goal.only == "standby" or goal.kind == "back"):   # typed again: tried again
-        journal.write("forgave", hosts=names, why="typed by hand")
+        journal.write("forgave", hosts=names, why="typed by hand", named=goal.only == "live")    # only that puts anybody back
     if goal.only == "sanity":
         journal.write("forgave", hosts=[n for n in names if is_out(seen.host(n))], sanity=True, why="asked for again")
     if options.get("untested"):

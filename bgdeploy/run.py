@@ -184,7 +184,7 @@ def refuse_left_out(asked, goal, seen, open_ones):
         out = records.taken_out(events, seen) - mine
         if out:
             raise Refused(f"run {run} is open and has {', '.join(sorted(out))} out of LIVE",
-                          f"invoke resume, or invoke back --stack {sorted(out)[0]}")
+                          f"invoke resume | invoke back --stack {sorted(out)[0]}")
 
 
 def superseding(session, asked, open_ones):

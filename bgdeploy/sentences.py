@@ -1,7 +1,7 @@
 """The sentences of the rules: hosts and components in words, with their numbers. Pure; decides nothing."""
 
 from bgdeploy.model import DOWN
-from bgdeploy.prove import allowed, converged, known, loose, running, runs, sane, serves, state, untouched
+from bgdeploy.prove import allowed, converged, is_out, known, loose, running, runs, sane, serves, state, untouched
 
 
 def lacks(hosts, release):
@@ -49,6 +49,12 @@ def doubt(h):
     parts = [f"{c.name} {state(c)}" for c in h.components
              if not c.sick and c.heartbeat != DOWN and None in (c.heartbeat, c.started)]
     return f"{h.name} ({', '.join(parts)})"
+
+
+def perhaps_old(host):
+    """What a person must know of an excluded host that nobody reaches: it keeps its word, and comes back with it."""
+    cure = f"invoke deploy --stack {host.stack} --hosts {host.name}" if host else ""
+    return f"; out of reach: it may come back live on an old version, until {cure}" if host and not known(host) else ""
 
 
 def counted(h):
@@ -107,6 +113,20 @@ def ids(hosts):
 def comma(hosts):
     """green-1,green-2, for commands."""
     return ",".join(h.name for h in hosts)
+
+
+def by_hand(step, want, hosts=(), due=()):
+    """What to type for a step by hand: of the hosts that were named; a test, where others of `hosts` are live, of the due ones
+    alone: it is refused of what is live."""
+    some = want.hosts or (due if step == "sanity" and not all(map(is_out, hosts)) else ())
+    return f"invoke {step} --stack {want.stack}" + (f" --hosts {','.join(some)}" if some else "")
+
+
+def rollback(want, seen, memory):
+    """What to type where `back` leads nowhere: a rollback, and of all stacks where this run has hosts of another out of LIVE."""
+    ours = {*memory.taken, *memory.jobs, *memory.put}
+    more = any(h.stack != want.stack and h.name in ours and not serves(h) for h in seen.hosts)
+    return "invoke rollback" if more else f"invoke rollback --stack {want.stack}"
 
 
 def reached(goal):

@@ -55,6 +55,12 @@ class TestDeployAndRollout:
         goal = goals.goal(Asked("rollout"), known())
         assert [w.stack for w in goal.wants] == ["green", "blue"] and {w.release for w in goal.wants} == {release("2")}
 
+    def test_with_a_migration_that_needs_more_than_it_brings_it_is_refused_before_anything_is_done(self):
+        asked = Asked("rollout", migration=M, versions=(("api", "1"), ("web", "1")), older=True)
+        with pytest.raises(Refused, match="add-prices needs web 2, and this rollout brings 1"):
+            goals.goal(asked, known())
+        assert goals.goal(replace(asked, versions=(("api", "1"), ("web", "2"))), known()).migrate == "add-prices"
+
     def test_stacks_already_out_of_live_go_first(self):
         out = steady(host("blue-1", "standby"), host("blue-2", "standby"))
         assert [w.stack for w in goals.goal(Asked("rollout"), known(out)).wants] == ["blue", "green"]
@@ -119,6 +125,12 @@ class TestRollback:
             self.back_to(on("2"), [])
         assert refused.value.exit_code == 2 and refused.value.next_command == "invoke rollback --stack green --version VERSION"
 
+    def test_where_no_stack_was_named_the_cure_names_none(self):
+        """With one it was refused while an open run had another stack out of LIVE."""
+        with pytest.raises(Candidates) as refused:
+            goals.goal(Asked("rollback"), known(on("2")))
+        assert refused.value.next_command == "invoke rollback --version VERSION"
+
     def test_a_version_may_be_typed(self):
         assert self.back_to(on("2"), [], versions=(("api", "1"), ("web", "1"))) == release("1")
         assert self.back_to(on("2"), [], versions=(("web", "1"),)) == Release((("api", "2"), ("web", "1")))
@@ -165,6 +177,11 @@ class TestStepsByHand:
         assert goals.goal(Asked("converge", "green"), known(OUT)).wants[0].release == release("2")
         typed = Asked("converge", "green", versions=(("api", "1"), ("web", "1")))
         assert goals.goal(typed, known(OUT, open_run=self.OPEN)).wants[0].release == release("1")
+
+    def test_converge_of_hosts_with_more_on_them_than_the_pinned_release_names_keeps_what_it_does_not_name(self):
+        opened = run(did("standby", "green-1", OUT), goal=deploy(release=Release((("api", "1.5"),))))
+        assert goals.goal(Asked("converge", "green"), known(OUT, open_run=opened, repository={"api": ["1.5"]})).wants[0].release \
+            == Release((("api", "1.5"), ("web", "1")))
 
     def test_sanity_is_of_the_pinned_release_or_of_what_chef_left_or_of_what_runs(self):
         assert goals.goal(Asked("sanity", "green"), known(OUT, open_run=self.OPEN)).wants[0].release == release("1.5")

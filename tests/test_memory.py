@@ -181,6 +181,7 @@ def test_whom_a_person_took_out_is_forgiven_only_where_a_person_names_the_host()
     assert remembers(*lived, {**forgave, "named": False}).released == {"green-1": "api=s1,web=s1"}
     assert not remembers(*lived, {**forgave, "named": False}).tries
     assert not remembers(*lived, forgave).released
+    assert remembers(*lived, forgave).put == {"green-1": "api=s1,web=s1"}      # who serves is proved anew at the next look
 
 
 def test_asking_for_sanity_again_forgets_the_old_evidence():

@@ -181,6 +181,16 @@ def test_what_is_typed_again_by_hand_is_tried_again_however_often_it_failed_befo
     assert not fold(journal.events).tries
 
 
+@pytest.mark.parametrize("goal, stays", [(back("green"), True), (by_hand("standby"), True), (by_hand("live"), False)])
+def test_only_live_typed_by_hand_puts_back_whom_a_person_took_out(session, goal, stays):
+    """After a `standby` that the floor refused, `resume` put the host live again: it fought the person."""
+    session.by, session.site = dict, SimpleNamespace(name="lab")
+    events = run(did("live", "green-1", OUT), {"kind": "seen_live", "hosts": {"green-1": "api=s1,web=s1"}}, goal=deploy())
+    journal = session.journal("r1", events)
+    opening.begin(session, journal, Asked(goal.kind, "green"), goal, steady(host("green-1", "standby")), {}, ("r1", events), None)
+    assert ("green-1" in fold(journal.events).released) == stays
+
+
 def test_resume_forgives_what_failed_and_each_stack_by_its_own_release(tmp_path):
     journal = Journal(str(tmp_path / "r"), lambda: 1.0)
     for event in run(TAKEN, did("converge", "green-1", OUT)):
