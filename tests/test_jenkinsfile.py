@@ -134,6 +134,18 @@ def test_a_build_archives_its_own_runs_and_no_others_and_not_what_chef_printed(s
     assert list(kept.iterdir()) == []
 
 
+def test_while_a_command_runs_nothing_of_another_build_lies_where_this_one_archives(step):
+    """Jenkins 1.514 archives an aborted freestyle build before its step has collected: the run of the build before came along."""
+    kept, seen = step.folder / "workspace/bgdeploy-runs", step.folder / "seen"
+    for run_id, url in (("1", "http://ci/1/"), ("2", "http://ci/2/")):
+        (step.folder / "state/runs" / run_id).mkdir(parents=True)
+        (step.folder / "state/runs" / run_id / "journal.jsonl").write_text('{"by": {"build_url": "%s"}}\n' % url)
+    step("collect.sh", BUILD_URL="http://ci/1/")
+    (step.folder / "bin/invoke").write_text(f"#!/bin/sh\nls {kept} > {seen}\n")
+    step("run.sh", "deploy", BUILD_URL="http://ci/2/")
+    assert seen.read_text() == "2\n"       # what an earlier step of the same build began is there
+
+
 @pytest.mark.parametrize("said, place", [("~/state", "state"), ("kept", "project/kept"), ("", "project/.bgdeploy")])
 def test_records_are_collected_from_where_bgdeploy_puts_them_whatever_folder_it_is_typed_in(step, said, place):
     folder = step.folder / place / "runs/1"

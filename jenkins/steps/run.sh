@@ -12,6 +12,8 @@ workspace=${WORKSPACE:-$PWD}
 cd "$steps/../.."
 code=0
 trap : TERM INT HUP
+# Jenkins does not wait for an aborted step: what the build before this one left must not lie there to be archived as this one's.
+WORKSPACE=$workspace "$steps/collect.sh" || :
 invoke "$@" || code=$?
 WORKSPACE=$workspace "$steps/collect.sh" || echo "the records could not be copied to $workspace: they are in the state folder"
 [ "$code" = 0 ] || echo "invoke $1 ended with exit code $code"
