@@ -131,7 +131,8 @@ def rollback(want, seen, memory):
 
 def reached(goal):
     """What Done says: every want in words."""
-    done = [f"{w.stack} is {w.mode}" + (f" on {w.release.id}" if w.release else "") for w in goal.wants]
+    done = [(f"{', '.join(w.hosts)} of " if w.hosts else "") + f"{w.stack} is {w.mode}"
+            + (f" on {w.release.id}" if w.release else "") for w in goal.wants]
     if goal.only and goal.wants:
-        done = [f"{goal.only} is done on {goal.wants[0].stack}"]
+        done = [f"{goal.only} is done on {', '.join(goal.wants[0].hosts) or goal.wants[0].stack}"]
     return "; ".join(done + ([f"{goal.migrate} is done"] if goal.migrate else [])) or "nothing to do"

@@ -3,8 +3,8 @@
 import pytest
 
 from bgdeploy.prove import shortfall
-from bgdeploy.sentences import standing
-from tests.scenes import POLICY, dark, host, job, steady
+from bgdeploy.sentences import reached, standing
+from tests.scenes import POLICY, by_hand, dark, deploy, host, job, steady
 
 
 @pytest.mark.parametrize("world, said", [
@@ -16,6 +16,12 @@ from tests.scenes import POLICY, dark, host, job, steady
     (None, "nothing was looked at")])
 def test_where_an_interrupted_run_stands(world, said):
     assert standing(world, shortfall(world, POLICY) if world else []) == said
+
+
+def test_a_goal_for_some_hosts_of_a_stack_is_not_told_as_one_for_all():
+    assert reached(deploy()) == "green is live on api=2,web=2"
+    assert reached(deploy("green", hosts=("green-1",))).startswith("green-1 of green is live on ")
+    assert reached(by_hand("standby")) == "standby is done on green"
 
 
 def test_what_is_not_proved_to_be_served_is_said_beside_it():
