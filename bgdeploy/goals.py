@@ -71,9 +71,10 @@ def rollback(asked, known):
     wants, stacks = [], [asked.stack] if asked.stack else order(asked, known)
     for name in stacks:
         hosts = [h.name for h in known.seen.stack(name)]
+        cure = f"invoke rollback{f' --stack {name}' if asked.stack else ''} --version VERSION"
         history = records.served(known.runs, name)
         now = {c: found[0] for c in components(known, name) for found in [release.running(known.seen, hosts, c)] if found}
-        now = {**(history[-1] if history else {}), **now}
+        now = {**installed(known, name), **(history[-1] if history else {}), **now}
         if asked.versions:
             target = {**now, **release.typed([(n, v) for n, v in asked.versions if n in components(known, name)],
                                              {n: known.available(n) for n, _ in asked.versions})}
@@ -81,14 +82,24 @@ def rollback(asked, known):
             target = records.before(history, {**now, **replaced(known, name)}, records.bad(known.runs))
             if not target:
                 there = "; ".join(f"{c}: {', '.join(known.available(c)[:6]) or 'none'}" for c in components(known, name))
-                raise Candidates(f"the records name no version that {name} served before; the repository has {there}",
-                                 f"invoke rollback{f' --stack {name}' if asked.stack else ''} --version VERSION")
+                raise Candidates(f"the records name no version that {name} served before; the repository has {there}", cure)
             where = ", ".join(f"{c} {v}" for c, v in sorted(target.items()))
             known.say(f"{name} goes back to {where}, which it served last before")
             target = {**now, **target}
+        for c in (c for c in components(known, name) if c not in target):      # Chef would be told nothing of it
+            raise Candidates(f"which {c} {name} is to have is not known: none is there, and the records name none; the "
+                             f"repository has {', '.join(known.available(c)[:6]) or 'none'}", cure)
         refuse_migrated(known, target)
         wants.append(Want(name, LIVE, Release(tuple(sorted(target.items())), known.cookbooks)))
     return Goal(tuple(wants), kind="rollback")
+
+
+def installed(known, stack):
+    """{component: version} that is installed on the stack, the newest, also where its service is down."""
+    found = {}
+    for c in (c for h in known.seen.stack(stack) for c in h.components if c.installed):
+        found[c.name] = max(found.get(c.name) or c.installed, c.installed, key=versions.key)
+    return found
 
 
 def replaced(known, stack):

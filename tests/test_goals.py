@@ -9,7 +9,7 @@ from bgdeploy import goals
 from bgdeploy.errors import Refused
 from bgdeploy.goals import Asked, Candidates, Known
 from bgdeploy.model import Release, Want
-from tests.scenes import deploy, did, host, job, passed, seen, steady
+from tests.scenes import deploy, did, host, job, mixed, part, passed, seen, steady
 from tests.test_records import OUT, on, run
 
 SITE = SimpleNamespace(components=(SimpleNamespace(name="api"), SimpleNamespace(name="web")),
@@ -124,6 +124,14 @@ class TestRollback:
         with pytest.raises(Candidates, match=r"the repository has api: 2, 1; web: 2, 1") as refused:
             self.back_to(on("2"), [])
         assert refused.value.exit_code == 2 and refused.value.next_command == "invoke rollback --stack green --version VERSION"
+
+    def test_a_component_that_is_down_stays_at_what_is_installed_and_one_that_is_nowhere_has_to_be_named(self):
+        """Left out, Chef was told nothing of it, and the run could never end."""
+        down = steady(*(mixed(n, part("api", release="2"), part("web", "down", "2")) for n in ("green-1", "green-2")))
+        assert self.back_to(down, [], versions=(("api", "1"),)) == Release((("api", "1"), ("web", "2")))
+        gone = steady(*(mixed(n, part("api", release="2"), part("web", "down", "")) for n in ("green-1", "green-2")))
+        with pytest.raises(Candidates, match="which web green is to have is not known"):
+            self.back_to(gone, [], versions=(("api", "1"),))
 
     def test_where_no_stack_was_named_the_cure_names_none(self):
         """With one it was refused while an open run had another stack out of LIVE."""
