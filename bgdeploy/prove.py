@@ -277,7 +277,8 @@ def drained(host, memory, policy, now):
     that nobody counts, is over only where the policy says proceed (or a person did: that is remembered like an end).
     """
     ended = memory.drains.get(host.name)
-    if ended and not (ended == "drained" and host.in_flight):      # a balancer that forgot everything may have sent new ones
+    new = host.in_flight and ended in ("drained", "unmeasured")     # a balancer that forgot everything may have sent new ones
+    if ended and not new:
         return ended
     long = policy.detection if crashed(host, memory) else QUIET
     if all(c.heartbeat == DOWN or c.sick for c in host.components) and long == QUIET:
