@@ -88,7 +88,9 @@ class Phase:
             return said if over else ("unknown", "Chef was started; how it ended is not recorded", None)
         if job.state == "ok":
             old = self.old.get(host)
-            return ("failed", f"Chef ended ok, but {old}", job.seconds) if old else ("ok", "", job.seconds)
+            said = job.tail.partition("\n")[0]      # what it updated, where the port knows; else the output's first line
+            return ("failed", f"Chef ended ok, but {old}", job.seconds) if old else \
+                ("ok", said if " updated: " in said else "", job.seconds)
         what = "Chef still ran" if job.state == "running" else f"Chef ended {job.state}"
         return "failed" if job.state in BAD_JOBS else "unknown", f"{what}\n{job.tail}".rstrip(), job.seconds
 

@@ -8,7 +8,7 @@ import tarfile
 
 import pytest
 
-from bgdeploy import errors, model, site
+from bgdeploy import errors, model, site, story
 from bgdeploy.outside import chef
 
 
@@ -86,6 +86,22 @@ def test_a_run_that_brought_something_else_says_who_is_to_blame_and_a_good_one_s
     assert chef.facts({"job": _job()}).job.tail == ""
     held = _job(why="converged, but not on what was asked", report={"outranked": {"web": "env_override"}})
     assert chef.facts({"job": held}).job.tail == "converged, but not on what was asked"
+
+
+def test_what_a_good_run_updated_is_told_in_one_line_with_place_and_seconds_and_stands_in_the_results():
+    report = {"updated_count": 41, "updated": [
+        {"resource": "dnf_package[web]", "cookbook": "bgdeploy", "line": "bgdeploy/resources/component.rb:97", "seconds": 3.21},
+        {"resource": "file[/etc/web/web.json]", "cookbook": "", "line": None, "seconds": None}, "odd"]}
+    job = chef.facts({"job": _job(report=report, tail="first line of the output")}).job
+    said = "41 updated: dnf_package[web] (bgdeploy/resources/component.rb:97, 3.2 s), file[/etc/web/web.json] (0.0 s)"
+    assert job.tail.splitlines()[0] == said
+    act = story.Part("act", "converge", "green", ("green-1",), 0.0, results={"green-1": ("ok", "", 0.1)})
+    done = story.Phase("converge", "green", [act], 1.0, jobs={"green-1": job})
+    assert done.outcome("green-1") == ("ok", said, 4.2)
+    done.jobs["green-1"] = chef.facts({"job": _job(tail="first line of the output")}).job
+    assert done.outcome("green-1") == ("ok", "", 4.2)
+    for odd in (5, "x", {}, [], [None]):
+        assert chef.facts({"job": _job(report={"updated": odd, "updated_count": "many"})}).job.tail == ""
 
 
 def test_a_run_that_waits_for_dnf_says_who_holds_its_lock():

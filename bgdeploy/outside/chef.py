@@ -310,11 +310,21 @@ def _job(job, boot, locked=None):
     if state == "running":
         why = package_lock(locked)
     elif state == "ok" and not _dict(_dict(job.get("report")).get("outranked")):
-        why = ""
+        why = _updated(_dict(job.get("report")))
     shown = "\n".join(part for part in (why, tail) if part)
     run = job.get("run")
     return Job("chef", run if isinstance(run, str) and _RUN.fullmatch(run) else "?", _text(job.get("release")), state, shown,
                _seconds(job.get("seconds")))
+
+
+def _updated(report):
+    """What a run that ended well updated, in one line: each resource with its place and seconds; "" where nothing is told."""
+    found = report.get("updated")
+    found = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    count = report.get("updated_count") if type(report.get("updated_count")) is int else len(found)
+    told = [f"{one.get('resource')} ({place}{_seconds(one.get('seconds')) or 0:.1f} s)" for one in found
+            for place in [f"{one.get('line') or one.get('cookbook') or ''}, ".lstrip(", ")]]
+    return line(f"{count} updated: {', '.join(told)}", 800) if found else ""
 
 
 def _foreign(foreign):
