@@ -177,8 +177,9 @@ def interlock(q, want, leaving, earlier):
     lacking = shortfall(q.seen, q.policy, away | set(doubtful), parts) or (not hasty and too_full(q.seen, q.policy, away, parts))
     if lacking:
         lacking += [f"{name} does not count: {why}" for name, why in doubtful.items()]
+        cure = "invoke resume | invoke status" if q.memory.acted else "invoke status"
         return Stop(f"{names(leaving)} cannot leave LIVE: {'; '.join(lacking)}",
-                    rollback(want, q.seen, q.memory) if hasty else "invoke status", ids(leaving), short=True)
+                    rollback(want, q.seen, q.memory) if hasty else cure, ids(leaving), short=True)
     before = next((w for w in reversed(earlier) if any(h.name in q.memory.lived for h in q.seen.stack(w.stack))), None)
     if before and not hasty:
         since = q.memory.waits.get(("soak", before.stack), q.now)

@@ -107,7 +107,7 @@ def mend(site, fault=None, target=None, say=print):
 
 def fault_list():
     """A text table of all faults, for help."""
-    return "\n".join(f"{name:14} {kind:8} {about}" + "".join(f"; --{option}" for option in options)
+    return "\n".join(f"{name:14} {kind:8} {about}" + (f"; options: {', '.join(options)}" if options else "")
                      for name, kind, about, options in faults.catalogue())
 
 

@@ -257,6 +257,7 @@ class TestWhoIsOutGoesFirst:
         assert is_do(whole, "standby", "blue-2"), "with green whole nothing keeps blue-2 in"
         lacking = asked(rollout("blue", "green"), steady(*half, done[1], host("blue-1", "down")), memory)
         assert not isinstance(lacking, Do), "what half of it has leaves by the interlock only"
+        assert "invoke resume" in lacking.next_command, "the run is open"
 
 
 class TestRescue:
