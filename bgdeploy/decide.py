@@ -85,7 +85,7 @@ def stack(q, want, earlier, refused=None):
     """:param refused: a Stop for somebody earlier who may not leave LIVE; then only what is out, or half out, is finished."""
     hosts = hosts_of(q, want)
     if not hosts:
-        return Stop(f"no host of {want.stack} is left in this run", "invoke status")
+        return Stop(f"no host of {want.stack} is left in this run", f"invoke answer --run {q.memory.run} --choice stop")
     if q.goal.kind == "back":
         return put_back(q, want, hosts) if want.mode == LIVE else take_back(q, want, hosts)
     bad = failures(q, want, hosts)
