@@ -193,11 +193,12 @@ def left_by_chef(hosts, known):
 
 
 def order(asked, known):
-    """Stacks as a rollout takes them: the one asked for, then those already out of LIVE, then the inventory's order."""
+    """Stacks as a rollout takes them: the one asked for, then those out of LIVE, whole ones first, then the inventory's order."""
     names = [s.name for s in known.site.stacks]
     out = [n for n in names if not all(serves(h) for h in known.seen.stack(n))]
+    whole = [n for n in out if not any(serves(h) for h in known.seen.stack(n))]     # the floor holds none of their hosts back
     first = [asked.first] if asked.first else []
-    return list(dict.fromkeys(first + out + names))
+    return list(dict.fromkeys(first + whole + out + names))
 
 
 def components(known, stack):

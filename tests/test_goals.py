@@ -64,6 +64,8 @@ class TestDeployAndRollout:
     def test_stacks_already_out_of_live_go_first(self):
         out = steady(host("blue-1", "standby"), host("blue-2", "standby"))
         assert [w.stack for w in goals.goal(Asked("rollout"), known(out)).wants] == ["blue", "green"]
+        more = steady(host("green-2", "standby"), host("blue-1", "standby"), host("blue-2", "standby"))
+        assert [w.stack for w in goals.goal(Asked("rollout"), known(more)).wants] == ["blue", "green"], "green-1 may not leave"
 
     def test_a_named_first_goes_first(self):
         assert [w.stack for w in goals.goal(Asked("rollout", first="blue"), known()).wants] == ["blue", "green"]
