@@ -58,11 +58,17 @@ class Machine:
     job: dict = None                # {"run", "release", "state", "left"}
     boot: int = 1
     started: set = field(default_factory=set)   # ids of runs that were ever started here: the same id never starts twice
+    proved: str = None              # the processes with which the run that is judged noted that it serves again
+    taken_out: str = None           # the same, taken out by a person after that
+
+    def starts(self):
+        return ",".join(f"{i.name}={f's{i.start}' if i.up else 'down'}" for i in sorted(self.instances, key=lambda i: i.name))
 
 
 class World:
     """:param seed: everything that happens by chance comes from it.
-    :param nemesis: probabilities by name: drift, lost, lag, silent, chef_fails, sanity_fails, boots_live, stale, lies.
+    :param nemesis: probabilities by name: drift, lost, lag, silent, blur, slow, robbed, chef_fails, sanity_fails, boots_live,
+        stale, lies.
     """
 
     LIVE, STANDBY = ("live-1", "live-2"), ("standby-1",)
@@ -71,7 +77,7 @@ class World:
         self.machines, self.random = machines, random.Random(seed)
         self.nemesis, self.now = nemesis or {}, 1_000_000.0
         self.silent, self.broken, self.acts, self.calls, self.looks = set(), [], [], 0, 0
-        self.kill_at, self.untestable, self.run = None, set(untestable), "run"
+        self.kill_at, self.untestable, self.run, self.looked = None, set(untestable), "run", 0.0
         self.migration = {"name": "m", "state": "absent", "run": None, "repeatable": False, "alive": False}
         self.needs, self.excused, self.shown = (), set(), {}
         self.rules = laws.Rules()
@@ -104,7 +110,7 @@ class World:
 
     # ---- time
 
-    def tick(self, seconds=0.5):
+    def tick(self, seconds=0.5, drifts=True):
         self.now += seconds
         for m in self.machines:
             if m.away:
@@ -124,7 +130,7 @@ class World:
                             state[0], state[1] = wanted, 0
                     else:
                         state[1] = 0
-        if self.chance("drift"):
+        if drifts and self.chance("drift"):
             self.drift()
 
     def run_job(self, m):
@@ -170,10 +176,10 @@ class World:
         m = self.random.choice(self.machines)
         i = self.random.choice(m.instances)
         what = self.random.choice(["flip", "flip", "crash", "restart", "install", "away", "sick", "silent", "heal", "heal",
-                                   "foreign", "forget"])
+                                   "foreign", "forget", "take out", "put live", "reboot"])
         if what == "flip" and i.up:
-            if i.by_our_converge and not i.passed and i.word == "standby":
-                self.excused.add((m.name, i.name, i.start))     # a person put an untested process live, not the driver
+            if i.by_our_converge and i.word == "standby":
+                self.excused.add((m.name, i.name, i.start))     # a person put it live, not the driver
             i.word = "standby" if i.word == "live" else "live"
         elif what == "crash":
             i.up = False
@@ -201,10 +207,26 @@ class World:
             node = self.random.choice(self.LIVE + self.STANDBY)
             for each in (x for y in self.machines for x in y.instances if x.up):
                 each.pools[node] = [True, 0]
+        elif what in ("take out", "put live"):
+            self.person(m, what)
+        elif what == "reboot" and m.reachable:
+            m.reachable, m.away, m.boot = False, self.random.randint(2, 8), m.boot + 1
+            for each in m.instances:
+                if each.installed:
+                    self.again(m, each)
         elif what == "heal":
             self.silent = set()
             for each in m.instances:
                 self.heal(m, each)
+
+    def person(self, m, what):
+        """Somebody flips a whole host by hand, and means it."""
+        for i in m.instances:
+            if i.up and not i.sick and i.word == ("live" if what == "take out" else "standby"):
+                if what == "put live" and i.by_our_converge:
+                    self.excused.add((m.name, i.name, i.start))
+                i.word = "standby" if what == "take out" else "live"
+        m.taken_out = m.starts() if what == "take out" and m.proved == m.starts() else None
 
     def again(self, m, i):
         """A process comes back on the same release: one that served goes on serving, in the laws' eyes too; but what our run
@@ -231,7 +253,7 @@ class World:
     def look(self):
         self.call()
         self.tick()
-        self.looks += 1
+        self.looks, self.looked = self.looks + 1, self.now
         hosts = tuple(self.seen_host(m) for m in self.machines)
         laws.judge_look(self, hosts)
         return Seen(self.now, hosts, dict(self.migration))
@@ -252,14 +274,28 @@ class World:
             return ComponentSeen(i.name, None, None, f"s{i.start}", None, None, None, True, i.installed)
 
         def pool(nodes):
-            if self.silent & set(nodes):
+            if self.silent & set(nodes) or self.chance("blur"):
                 return None
             said = {i.pools[n][0] for n in nodes}
             return "moving" if len(said) > 1 else "yes" if said.pop() else "no"
-        return ComponentSeen(i.name, i.lies or i.word, i.version, f"s{i.start}", pool(self.LIVE), pool(self.STANDBY),
-                             i.sessions if i.counts else None, False, i.installed)
+        dim = self.chance("blur") and self.random.choice(["word", "version", "start", "sessions"])     # for this one look
+        return ComponentSeen(i.name, None if dim == "word" else i.lies or i.word, None if dim == "version" else i.version,
+                             None if dim == "start" else f"s{i.start}", pool(self.LIVE), pool(self.STANDBY),
+                             i.sessions if i.counts and dim != "sessions" else None, False, i.installed)
 
     # ---- what the driver does
+
+    def lost(self):
+        """Is the lock ours? A store may take its time over the answer, or not know us any more."""
+        self.dawdle()
+        return "the lock is not ours any more" if self.chance("robbed") else None
+
+    def dawdle(self):
+        """Up to 9 s go by. Nobody interferes in the first 5: after so short a time the driver acts, and none could see that."""
+        if self.chance("slow"):
+            ticks = self.random.randint(6, 18)
+            for _ in range(ticks):
+                self.tick(drifts=ticks > 10)
 
     def call(self):
         self.calls += 1
@@ -338,7 +374,7 @@ class World:
                 return self.act(do, seen, attempt)
             self.call()
             return [self.do_migrate()]
-        return Ports(self.look, act, sleep=lambda seconds: self.tick(seconds))
+        return Ports(self.look, act, lost=self.lost, sleep=lambda seconds: self.tick(seconds))
 
 
 class Notebook:
@@ -351,4 +387,8 @@ class Notebook:
         self.world.call()
         event = {"n": len(self.events) + 1, "at": self.world.now, "kind": kind, **fields}
         self.events.append(event)
+        for name, started in (fields["hosts"] if kind == "seen_live" else {}).items():
+            self.world.machine(name).proved = started
+        if kind == "doing":
+            self.world.dawdle()
         return event

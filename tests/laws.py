@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+AGED = 5.0          # seconds after which a look is too old to act on
 SEEN_LONG = 6       # looks in a row that showed an untested process live, without an act on it, after which it "stayed" live
 
 
@@ -29,10 +30,11 @@ class Rules:
 def judge(world, do, name):
     """One act on one host, at the moment it happens."""
     machine, rules = world.machine(name), world.rules
-    for law in (LAWS[do.step], gates, exclusion, one_step):
+    for law in (LAWS[do.step], gates, exclusion, one_step, by_hand, fresh):
         world.broken += law(world, do, machine, rules)
-    if do.step == "live":
+    if do.step == "live" and not do.rescue:     # what was put back as it was is no stack that was deployed
         rules.lived.add(machine.stack)
+    machine.proved = machine.taken_out = None
 
 
 def untested(i):
@@ -40,10 +42,12 @@ def untested(i):
 
 
 def standby(world, do, machine, rules):
-    """No act lowers a component below the floor. What our converge started and nobody tested serves nobody, in the law's eyes."""
+    """No act lowers a component below the floor. What our converge started and nobody tested serves nobody, in the law's eyes;
+    nor does a host where a person put such a process live: the driver may have died before it could note that it passed."""
     found = []
+    theirs = do.rescue and any((machine.name, i.name, i.start) in world.excused for i in machine.instances)
     for i in machine.instances:
-        if world.serving(i) and not untested(i) and i.lies != "standby":     # what says standby is not told to leave
+        if world.serving(i) and not untested(i) and not theirs and i.lies != "standby":     # who says standby is not told
             others = (o for m in world.machines for o in m.instances if o.name == i.name and m.name not in do.hosts)
             rest = sum(world.serving(o) for o in others)
             if rest < world.floor.get(i.name, 0):
@@ -97,6 +101,18 @@ def exclusion(world, do, machine, rules):
 
 def one_step(world, do, machine, rules):
     return [f"{do.step} of {machine.name} in a run that is {rules.only} by hand"] if rules.only not in (None, do.step) else []
+
+
+def by_hand(world, do, machine, rules):
+    """What this run put live and proved to serve, and a person took out then, goes live again by a typed word only."""
+    theirs = rules.strict and rules.only != "live" and machine.taken_out == machine.starts()
+    return [f"{machine.name} goes live, which a person took out"] if do.step == "live" and theirs else []
+
+
+def fresh(world, do, machine, rules):
+    """Nothing is done on a look that has become old meanwhile."""
+    age = world.now - world.looked
+    return [f"{do.step} of {machine.name} on a look that is {age:g} s old"] if age > AGED else []
 
 
 def judge_migration(world):

@@ -8,8 +8,10 @@ ends at the first violation.
 import random
 import sys
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from unittest.mock import patch
 
-from bgdeploy.drive import drive
+from bgdeploy import drive as driving
 from bgdeploy.memory import fold
 from bgdeploy.model import Ask, Goal, Limits, Policy, Release, Stop, Want
 from tests.datacentre import Instance, Killed, Machine, Notebook, World
@@ -127,7 +129,7 @@ def pursue(world, goal, policy, rng, kills=0, tear=False, lose=False, excluded=N
     while True:
         world.kill_at = world.calls + rng.randint(1, 60) if kills > 0 else None
         try:
-            end = drive(goal, policy, book, bounded(world, world.looks + BOUND))
+            end = driven(world, goal, policy, book)
             ends.append(end)
             if not isinstance(end.step, Ask) or answers >= ANSWERS:
                 break
@@ -176,6 +178,8 @@ def nobody_drives(world, rng, book, goal, tear, lose):
         world.run += "x"
         for i in (i for m in world.machines for i in m.instances):
             i.by_our_converge = False       # another run's: live already when this one first looks
+        for m in world.machines:
+            m.taken_out = None
         world.rules.approved, world.rules.lived, world.rules.excluded = set(), set(), set(excluded)
         begin(world, book, goal, excluded)
     else:
@@ -218,7 +222,13 @@ def bounded(world, bound):
         if world.looks > bound:
             raise Endless()
         return world.look()
-    return type(ports)(look, ports.act, sleep=ports.sleep)
+    return replace(ports, look=look)
+
+
+def driven(world, goal, policy, book, interrupt=None):
+    """One drive; its clock is the world's."""
+    with patch.object(driving, "time", SimpleNamespace(monotonic=lambda: world.now)):
+        return driving.drive(goal, policy, book, bounded(world, world.looks + BOUND), interrupt)
 
 
 def unreached(world, goal, warnings):
@@ -248,26 +258,11 @@ def unfinished(world, goal, policy, book):
         return []       # a bad release, or hosts left out, rightly keep a run from its end
     policy = replace(policy, max_in_flight=None)
     memory = fold(book.events)
-    world.nemesis, world.silent, world.untestable = {}, set(), set()
-    for m in world.machines:
-        m.reachable, m.away = True, 0
-        if m.job and m.job["state"] == "reboot":        # a person reboots it
-            m.job["state"] = "again"
-        for i in m.instances:
-            world.heal(m, i)
-            if m.name not in memory.taken and m.name not in memory.jobs:
-                i.word = "live"
-                if not i.up:
-                    i.installed = i.installed or "1"
-                    world.again(m, i)
-    if world.migration["state"] in ("started", "failed"):
-        world.migration = {**world.migration, "state": "absent"}
-    for _ in range(10):
-        world.tick(5.0)
+    mended(world, {*memory.taken, *memory.jobs})
     for _ in range(80):        # each question of each stack is one
         resume(world, book)
         try:
-            end = drive(goal, policy, book, bounded(world, world.looks + BOUND))
+            end = driven(world, goal, policy, book)
         except Endless:
             return [f"no end within {BOUND} looks after all was mended"]
         if isinstance(end.step, Ask):
@@ -276,7 +271,29 @@ def unfinished(world, goal, policy, book):
             return world.broken
         elif isinstance(end.step, Stop) and "someone took" in end.why:     # a person types what the sentence names
             book.events.append({"kind": "forgave", "hosts": list(end.step.hosts), "at": world.now})
+            for name in end.step.hosts:
+                world.machine(name).taken_out = None
     return [f"not finished after all was mended: {end.why}", *world.broken]
+
+
+def mended(world, theirs):
+    """Every misfortune ends, and a person mends what is no run's. :param theirs: names of hosts that a run has in hand."""
+    world.nemesis, world.silent, world.untestable = {}, set(), set()
+    for m in world.machines:
+        m.reachable, m.away = True, 0
+        if m.job and m.job["state"] == "reboot":        # a person reboots it
+            m.job["state"] = "again"
+        for i in m.instances:
+            world.heal(m, i)
+            if m.name not in theirs:
+                i.word = "live"
+                if not i.up:
+                    i.installed = i.installed or "1"
+                    world.again(m, i)
+    if world.migration["state"] in ("started", "failed"):
+        world.migration = {**world.migration, "state": "absent"}
+    for _ in range(10):
+        world.tick(5.0)
 
 
 NEMESES = (
@@ -287,6 +304,8 @@ NEMESES = (
     {"boots_live": 0.5, "drift": 0.02, "chef_fails": 0.2},
     {"stale": 0.3, "lag": 0.5, "silent": 0.02},
     {"lies": 0.1, "stuck": 0.2},
+    {"blur": 0.04, "drift": 0.03, "slow": 0.1},
+    {"slow": 0.3, "lost": 0.05, "robbed": 0.03, "chef_fails": 0.1},
 )
 
 
@@ -316,11 +335,13 @@ def hand_trial(seed):
             book.events.append({"kind": "joined", "at": world.now})
         else:
             begin(world, book, goal)
+        for m in world.machines if step == "live" else ():
+            m.taken_out = None
         if step == "live":
             book.events.append({"kind": "forgave", "hosts": [m.name for m in world.machines if m.stack == stack],
                                 "at": world.now})
         try:
-            end = drive(goal, policy, book, bounded(world, world.looks + BOUND))
+            end = driven(world, goal, policy, book)
             ends.append(end)
             if isinstance(end.step, Ask):
                 answer(world, book, end.step, rng.choice(end.step.choices))

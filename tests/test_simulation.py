@@ -1,13 +1,14 @@
 """Arbitrary start states, goals, policies and misfortunes: at every act and every look the laws hold, and every run ends.
 
-What can happen: tests/simulate.py. What may not: tests/laws.py. `make soak` runs as many trials as told.
+What can happen: tests/simulate.py, and tests/keyboard.py for whole commands. What may not: tests/laws.py. `make soak` runs as
+many trials as told.
 """
 
 from collections import Counter
 
 from hypothesis import Phase, given, settings, strategies as st
 
-from tests import simulate
+from tests import keyboard, simulate
 
 ONCE = (Phase.explicit, Phase.generate)     # a seed that breaks a law is the shortest report there is: nothing to shrink
 SEEDS = st.integers(0, (1 << 48) - 1)
@@ -25,6 +26,13 @@ def test_no_act_breaks_a_law_and_every_run_ends(seed):
 def test_a_step_by_hand_never_does_another_step(seed):
     verdict = simulate.hand_trial(seed)
     assert not verdict.violations, f"simulate.hand_trial({seed}): {verdict.violations[0]}"
+
+
+@settings(max_examples=150, deadline=None, phases=ONCE, database=None, derandomize=True)
+@given(SEEDS)
+def test_whatever_was_typed_before_no_act_breaks_a_law_and_what_each_end_names_leads_to_the_end_of_every_run(seed):
+    _, violations = keyboard.session_trial(seed)
+    assert not violations, f"keyboard.session_trial({seed}): {violations[0]}"
 
 
 def test_a_trial_is_the_same_twice():
