@@ -1,14 +1,16 @@
-"""A private certificate authority and a server certificate for shop.lab, made by openssl for one test session."""
+"""A private certificate authority and a server certificate for shop.lab, made for one test session."""
 
-import shutil
+import ipaddress
 import ssl
-import subprocess
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-# for clients whose clocks are wrong by up to months: openssl before 3.4 always begins today
-EARLIER = ("faketime", "-f", "-100d") if shutil.which("faketime") else ()
+EARLIER = timedelta(days=100)       # for clients whose clocks are wrong by up to months
 
 
 @dataclass(frozen=True)
@@ -26,19 +28,32 @@ def authority(tmp_path_factory):
     return made(tmp_path_factory.mktemp("authority"))
 
 
-def made(folder, days="200"):
-    """A new Authority, its files in this folder. :param days: for which its server's certificate is good."""
-    def openssl(*arguments):
-        subprocess.run([*EARLIER, "openssl", *arguments], cwd=folder, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-
-    (folder / "names").write_text("subjectAltName=DNS:shop.lab,IP:127.0.0.1\n")
-    fresh = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *fresh, "-days", "200", "-subj", "/CN=Test CA", "-keyout", "ca.key", "-out", "ca.pem",
-            "-addext", "keyUsage=critical,keyCertSign")
-    openssl("req", *fresh, "-subj", "/CN=shop.lab", "-keyout", "server.key", "-out", "server.csr")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", days,
-            "-extfile", "names", "-out", "server.pem")
+def made(folder, days=100):
+    """A new Authority, its files in this folder. :param days: for which its server's certificate is good from now on."""
+    above, below = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    signs = x509.KeyUsage(key_cert_sign=True, crl_sign=True, digital_signature=False, content_commitment=False,
+                          key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
+                          decipher_only=False)
+    names = x509.SubjectAlternativeName([x509.DNSName("shop.lab"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    root = _signed("Test CA", above, above, 100, (x509.BasicConstraints(ca=True, path_length=None), True), (signs, True))
+    server = _signed("shop.lab", below, above, days, (names, False))
+    key = below.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "ca.pem").write_bytes(root)
+    (folder / "both.pem").write_bytes(key + server)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "server.pem", folder / "server.key")
-    (folder / "both.pem").write_text((folder / "server.key").read_text() + (folder / "server.pem").read_text())
+    context.load_cert_chain(folder / "both.pem")
     return Authority(str(folder / "ca.pem"), context, str(folder / "both.pem"))
+
+
+def _signed(name, key, by, days, *extensions):
+    """A certificate (PEM) for this key, signed by the other one, which is the authority's."""
+    now = datetime.now(timezone.utc)
+    ours, theirs = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in (name, "Test CA"))
+    build = x509.CertificateBuilder().subject_name(ours).issuer_name(theirs).public_key(key.public_key())
+    build = build.serial_number(x509.random_serial_number())
+    build = build.not_valid_before(now - EARLIER).not_valid_after(now + timedelta(days))
+    whose = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.public_key())
+    mine = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    for extension, critical in (*extensions, (whose, False), (mine, False)):
+        build = build.add_extension(extension, critical)
+    return build.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)

@@ -113,7 +113,7 @@ def test_an_https_heartbeat_is_checked_against_the_sites_own_authority(authority
 
 
 @pytest.mark.parametrize("days, wants_one, words", [
-    ("-1", False, "expired; renew it"), ("200", True, "it wants a certificate from who asks, and bgdeploy has none")])
+    (-1, False, "expired; renew it"), (100, True, "it wants a certificate from who asks, and bgdeploy has none")])
 def test_a_certificate_that_is_out_of_date_or_asked_for_is_named_with_its_cure(days, wants_one, words, tmp_path):
     """A server that asks who asks tells so only after the request (TLS 1.3): a flip's answer is lost then, a look's unknown."""
     made = made_authority(tmp_path, days)
