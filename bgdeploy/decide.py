@@ -8,9 +8,9 @@ yet as wanted, and returns a step or None: nothing to do here.
 from bgdeploy import versions
 from bgdeploy.holds import gated, patient, timely, worn
 from bgdeploy.model import DOWN, LIVE, STANDBY, Ask, Do, Done, Question, Stop, Wait, Want
-from bgdeploy.prove import (QUIET, allowed, converged, drained, failed, idle, in_standby_pool, is_out, known, let_go, loose,
-                            may_serve, one_version, running, runs, sane, serves, short, shortfall, state, tested, too_full,
-                            unsound, untouched, wave_size)
+from bgdeploy.prove import (QUIET, allowed, arriving, converged, drained, failed, in_standby_pool, is_out, known, let_go,
+                            loose, may_serve, mute, one_version, partly_out, running, runs, sane, serves, short, shortfall,
+                            state, tested, too_full, unsound, untouched, wave_size)
 from bgdeploy.sentences import (by_hand, chef_doing, comma, counted, doubt, ids, lacks, names, perhaps_old, proof, reached,
                                 rollback, up_untested, why_leaving)
 from bgdeploy.waits import patience, pool, trouble
@@ -92,18 +92,28 @@ def stack(q, want, earlier, refused=None):
     if len(bad) > q.policy.max_failed or len(bad) == len(hosts):
         return trouble(q, want, bad)
     size = wave_size(q.policy, len(hosts)) if want.release else len(hosts)
-    for first in range(0, len(hosts), size):
-        wave = [h for h in hosts[first:first + size] if h.name not in bad and (not refused or partly_out(h) or arriving(q, h))]
-        step = unknown(q, want, wave) or somebody(q, want, wave)
-        for name, rung in RUNGS:
-            step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
-            if q.goal.only == name:
-                break
+    waves = [hosts[first:first + size] for first in range(0, len(hosts), size)]
+    while waves:
+        wave = waves.pop(0)
+        step = climb(q, want, [h for h in wave if h.name not in bad
+                               and (not refused or partly_out(h) or arriving(h, q.memory))], earlier)
         if may_wait(q, step):
+            if not refused:         # who is out already is finished, also beside who may not leave
+                waves.insert(0, [h for h in wave if is_out(h)])
             step, refused = None, step
         if step:
             return step
     return refused
+
+
+def climb(q, want, wave, earlier):
+    """The first rung on which something of this wave is not as it is wanted, or None."""
+    step = unknown(q, want, wave) or somebody(q, want, wave)
+    for name, rung in RUNGS:
+        step = step or narrowed(q, want, name, rung(q, want, wave, earlier))
+        if q.goal.only == name:
+            break
+    return step
 
 
 def may_wait(q, step):
@@ -345,22 +355,6 @@ def warnings(q):
 def hosts_of(q, want):
     return tuple(h for h in q.seen.stack(want.stack)
                  if (not want.hosts or h.name in want.hosts) and h.name not in q.memory.excluded)
-
-
-def partly_out(h):
-    """Of something on it the host is out of LIVE already. What else it has still leaves by the interlock only."""
-    return any(idle(c) for c in h.components)
-
-
-def arriving(q, h):
-    """This run put it live, and LIVE has not taken it on yet: once it has, somebody else may leave."""
-    ours = h.name in q.memory.put or h.name in q.memory.lived
-    return ours and not serves(h) and all(c.heartbeat == LIVE for c in h.components)
-
-
-def mute(h):
-    """Of something on it nobody knows what it says."""
-    return any(c.heartbeat is None and not c.sick for c in h.components)
 
 
 def failures(q, want, hosts):

@@ -22,6 +22,11 @@ def is_out(host):
     return bool(host.components) and all(idle(c) for c in host.components)
 
 
+def partly_out(host):
+    """Of something on it the host is out of LIVE already. What else it has still leaves by the interlock only."""
+    return any(idle(c) for c in host.components)
+
+
 def let_go(host):
     """Out of LIVE, and every named node of LIVE says so. What is down or sick has nothing to be let go of."""
     return is_out(host) and all(c.live_pool == NO for c in host.components if c.heartbeat == STANDBY and not c.sick)
@@ -35,6 +40,17 @@ def in_standby_pool(host):
 def serves(host):
     """Every component is proved to serve through LIVE."""
     return bool(host.components) and all(c.serves for c in host.components)
+
+
+def arriving(host, memory):
+    """This run put it live, and LIVE has not taken it on yet: once it has, somebody else may leave."""
+    ours = host.name in memory.put or host.name in memory.lived
+    return ours and not serves(host) and all(c.heartbeat == LIVE for c in host.components)
+
+
+def mute(host):
+    """Of something on it nobody knows what it says."""
+    return any(c.heartbeat is None and not c.sick for c in host.components)
 
 
 def known(host):
