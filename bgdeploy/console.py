@@ -14,23 +14,25 @@ import threading
 import time
 from dataclasses import asdict, is_dataclass
 
-from bgdeploy import report, telling
+from bgdeploy import report, schema, telling
 from bgdeploy.clean import clean, line, plain
 
 COLOURS = (
     (r"^\d\d:\d\d:\d\d", "dim"), (r"\b(?:failed(?! 0\b)|refused|split|mixed|down|ACT NOW)\b.*?(?=[:;(]|$)", "bold red"),
     (r"\b(?:unknown|interrupted|warning|warned|moving|no answer)\b", "yellow"), (r"\b(?:ok|done|drained)\b", "green"),
     (r"\blive\b", "bold green"), (r"\bstandby\b", "cyan"), (r"(?<= )(?:green|blue|red|yellow|magenta|cyan)\b(?!-)", "bold"),
-    (r"^ *next: .*|\binvoke [a-z.]+(?: --[a-z-]+(?: [^\s-][^\s;,)]*)?)*", "bold"))
-
+    (r"^ *next: .*|" + telling.COMMAND, "bold"))
 
 ENDS = {0: "done", 2: "refused", 3: "refused", 5: "interrupted"}
 
 
 class Console:
-    """:param json: stdout is for the document. :param tty: None: find out. :param out, err: instead of the process's streams."""
+    """:param json: stdout is for the document. :param tty: None: find out. :param out, err: instead of the process's streams.
+    :param env: the inventory that was typed: commands to type next are shown for it, where they would go to another one."""
 
-    def __init__(self, json=False, tty=None, out=None, err=None, environ=os.environ):
+    def __init__(self, json=False, tty=None, out=None, err=None, environ=os.environ, env=None):
+        default = environ.get("BGDEPLOY_ENV") or "lab"
+        self._env = env if isinstance(env, str) and env != default and re.fullmatch(schema.NAME, env) else None
         self.gone, self.on_gone = False, None
         self.unwritten = None                       # why something could not be written, though somebody may read it
         self._json, self._said = json, None         # with json: the last sentence, until there is a document
@@ -69,7 +71,7 @@ class Console:
     def note(self, text):
         """A sentence beside what was asked for, on stderr: stdout may be kept as a report."""
         self._still()
-        self._errors.write(line(text, 2000) + "\n")
+        self._errors.write(telling.for_env(line(text, 2000), self._env) + "\n")
 
     def text(self, text, markup=False):
         """A text of our own that has its own form (a report, a table), as it is.
@@ -86,7 +88,7 @@ class Console:
         self._still()
         first, *more = telling.trouble_lines(error)
         self._said = first
-        self._errors.write("".join(f"{row}\n" for row in (f"bgdeploy: {first}", *more)))
+        self._errors.write("".join(f"{telling.for_env(row, self._env)}\n" for row in (f"bgdeploy: {first}", *more)))
 
     # ---- what was asked for
 
@@ -125,7 +127,7 @@ class Console:
         self._say(*([""] + failures if failures else []), "", *report.recap(events), "",
                   f"report: {folder}/report.html (also result.json, junit.xml, hosts/)", *words)
         if self.gone and self._talk is self._document:      # nobody reads stdout any more; somebody may read the other one
-            self._errors.write("".join(f"{row}\n" for row in words))
+            self._errors.write("".join(f"{telling.for_env(row, self._env)}\n" for row in words))
 
     def flush(self):
         """Take the live line away and hand over all that was written."""
@@ -137,7 +139,7 @@ class Console:
 
     def _say(self, *rows):
         with self._lock:
-            for row in map(plain, rows):
+            for row in (telling.for_env(plain(row), self._env) for row in rows):
                 if self._pretty:
                     self._pretty.print(_coloured(row), soft_wrap=True)
                 else:

@@ -3,6 +3,7 @@
 console.py prints them and gives them colour. A kind of event that this version does not know is shown as far as it says why.
 """
 
+import re
 import time
 
 from bgdeploy.clean import clean, line
@@ -16,6 +17,9 @@ WAITS = {"pool": "waits for the balancers", "drain": "drains", "chef": "waits fo
          "soak": "soaks"}
 OVER = {"pool": "the balancers have noticed", "chef": "Chef has ended", "host": "the answer is there", "soak": "soaked"}
 TAIL = 15
+# Words after a flag are prose; a value may hold commas, and ends before those of the sentence.
+COMMAND = (r"\binvoke [a-z]+(?:\.[a-z]+)?(?: --(?:older|migrate|wait|json|list|yes|no-input)\b"
+           r"| --[a-z-]+(?: (?:\"[^\"]*\"|'[^']*'|[^\s;,()-](?:[^\s;)]*[^\s;,.:)])?))?)*")
 
 
 def event_line(event):
@@ -43,6 +47,11 @@ def trouble_lines(error):
     sentence = getattr(error, "sentence", None) or f"{type(error).__name__}: {error}"
     after = getattr(error, "next_command", None)
     return [line(sentence, 2000)] + ([f"  next: {line(after, 500)}"] if after else [])
+
+
+def for_env(row, env):
+    """A line with the commands in it as they are typed for an inventory that is not the default one. :param env: None: it is."""
+    return re.sub(COMMAND, lambda found: found[0] if " --env " in found[0] else f"{found[0]} --env {env}", row) if env else row
 
 
 def plan_lines(steps):

@@ -34,7 +34,7 @@ def verb(function):
     after a 0 only.
     """
     def run(*words, **options):
-        console = Console(json=bool(options.get("json")))
+        console = Console(json=bool(options.get("json")), env=options.get("env"))
         code, after, cut, astray = 1, None, False, options.pop("astray", None)
         try:
             if astray:

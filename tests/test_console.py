@@ -47,6 +47,28 @@ def script(body, **environ):
         "cwd": BASE, "env": {**{k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG"))}, **environ}}
 
 
+# ---- commands to type next
+
+@pytest.mark.parametrize("typed, shown", [
+    ("next: invoke resume", "next: invoke resume --env site"),
+    ("type invoke deploy --stack blue --hosts a,b, or invoke back",
+     "type invoke deploy --stack blue --hosts a,b --env site, or invoke back --env site"),
+    ("is frozen; invoke unhold ends it", "is frozen; invoke unhold --env site ends it"),
+    ("invoke hold --reason 'because of x'.", "invoke hold --reason 'because of x' --env site."),
+    ("invoke plan --older shows it (invoke history)", "invoke plan --older --env site shows it (invoke history --env site)"),
+    ("invoke status --env other; mv a b; invoke --list", "invoke status --env other; mv a b; invoke --list")])
+def test_a_command_is_shown_as_it_is_typed_for_the_inventory_at_hand(typed, shown):
+    def show(console):
+        console.line(typed)
+        console.note(typed)
+        console.trouble(Refused("no", typed))
+    for env, expected in (("site", shown), ("lab", typed), (None, typed)):
+        out, err = said(show, environ={}, env=env)
+        assert (out, err) == (expected + "\n", f"{expected}\nbgdeploy: no\n  next: {expected}\n")
+    assert said(show, environ={"BGDEPLOY_ENV": "site"}, env="site")[0] == typed + "\n"
+    assert said(show, environ={"BGDEPLOY_ENV": "site"}, env="site\x1b")[0] == typed + "\n"
+
+
 # ---- plain
 
 @pytest.mark.parametrize("name", NAMES)

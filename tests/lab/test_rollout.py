@@ -220,7 +220,7 @@ def test_an_abort_ends_with_5_leaves_the_lock_free_and_says_what_to_type(shop):
     assert process.returncode == 5 and "Traceback" not in said
     last = said.strip().splitlines()[-1]
     assert last.startswith("interrupted by SIGTERM; at the last look green does not serve, blue serves; Chef goes on on green-1")
-    assert last.endswith("; next: invoke resume")
+    assert last.endswith(f"; next: invoke resume --env {shop.lab.name}")
     events = journal.read(folder / "journal.jsonl")
     assert "interrupted" in {e["kind"] for e in events} and shop.status()["lock"] is None
     shop.ok("resume")
