@@ -234,7 +234,10 @@ def _forgave(e):
 
 
 def _hook(e):
-    return f"hook {text(e.get('name')) or '?'}: {text(e.get('outcome')) or '?'} {text(e.get('detail')) or ''}"
+    name, outcome = text(e.get("name")) or "?", text(e.get("outcome")) or "?"
+    if outcome == "refused" and name.startswith(("after-", "run-ended")):
+        outcome = "failed"          # these may only warn
+    return f"hook {name}: {outcome} {text(e.get('detail')) or ''}"
 
 
 def _ended(e):
