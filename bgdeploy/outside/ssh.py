@@ -12,7 +12,7 @@ from bgdeploy.clean import hide, line as line_of
 from bgdeploy.errors import BadInput, NoAnswer, Refused
 from bgdeploy.outside import ssh_config
 from bgdeploy.outside.known_hosts import KnownHosts
-from bgdeploy.outside.ssh_command import LOST, Answer, exchange
+from bgdeploy.outside.ssh_command import LOST, Answer, Tunnel, exchange
 from bgdeploy.outside.ssh_open import TurnedAway, open_connection
 
 __all__ = ["Answer", "Shell"]
@@ -107,7 +107,7 @@ class Shell:
             transport = (connection := self._open(line, host, until)).transport
             patience, began = max(0.1, until - time.monotonic()), time.monotonic()
             try:
-                return transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0), timeout=patience)
+                return Tunnel(transport.open_channel("direct-tcpip", (address, int(port)), ("127.0.0.1", 0), timeout=patience))
             except LOST as error:
                 # Paramiko keeps one error for all channels of a connection: what a refusal is called is not to be relied on
                 if transport.is_active() and time.monotonic() - began < patience:

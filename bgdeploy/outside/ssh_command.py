@@ -4,6 +4,7 @@ Whatever the login shell is or prints (banners, colours, a .bashrc that talks), 
 drawn for this one command; without the second marker there is no answer, whatever exit status came.
 """
 
+import contextlib
 import random
 import re
 import select
@@ -101,7 +102,7 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
     limit = until - time.monotonic()
     channel = _opened(transport, until, slow, label)
     # exec_command waits for the server's word without a limit of its own: closing the channel ends that wait
-    watch = threading.Timer(max(0.1, until - time.monotonic()), channel.close)
+    watch = threading.Timer(max(0.1, until - time.monotonic()), shut, [channel])
     watch.daemon = True
     watch.start()
     out, err = _Stream(marker, cap), _Stream(marker, cap)
@@ -116,7 +117,7 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
                        f"({str(error) or type(error).__name__}): its result is unknown") from None
     finally:
         watch.cancel()
-        channel.close()
+        shut(channel)
     code = out.last()
     if code is None:
         what = "SSH session ended" if transport.is_active() else "SSH connection was lost"
@@ -124,6 +125,36 @@ def exchange(transport, argv, marker, *, stdin=b"", until, cap, label, prelude="
     body, cut = out.answer()
     stderr, cut_too = err.answer()
     return Answer(int(code), body, stderr, cut or cut_too, out.noise + err.noise)
+
+
+def shut(channel):
+    """Close a channel. Paramiko raises there what it met when the connection broke, which is no news by then."""
+    with contextlib.suppress(*LOST):
+        channel.close()
+
+
+class Tunnel:
+    """A channel as HTTP and TLS know a socket: what Paramiko raises is an OSError here, and closing raises nothing."""
+
+    def __init__(self, channel):
+        self._channel, self.settimeout = channel, channel.settimeout
+
+    def recv(self, size):
+        return self._done(self._channel.recv, size)
+
+    def sendall(self, content):
+        return self._done(self._channel.sendall, content)
+
+    def close(self):
+        shut(self._channel)
+
+    def _done(self, act, argument):
+        try:
+            return act(argument)
+        except OSError:
+            raise
+        except LOST as error:
+            raise ConnectionError(str(error) or type(error).__name__) from None
 
 
 def _opened(transport, until, slow, label):
@@ -240,13 +271,13 @@ def _signal(channel, name):
 def _kill(transport, name, group):
     try:
         other = transport.open_session(timeout=2.0)
-        watch = threading.Timer(2.0, other.close)
+        watch = threading.Timer(2.0, shut, [other])
         watch.start()
         try:
             other.exec_command(f"/bin/sh -c 'kill -{name} -{group}'")
             other.status_event.wait(2.0)
         finally:
             watch.cancel()
-            other.close()
+            shut(other)
     except LOST:
         pass

@@ -5,13 +5,14 @@ import os
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import paramiko
 import pytest
 
 from bgdeploy import clean, errors, site
-from bgdeploy.outside import ssh, ssh_config
-from tests.contract.sshd import Sshd, keys, public
+from bgdeploy.outside import ssh, ssh_command, ssh_config
+from tests.contract.sshd import Sshd, keys
 
 
 @pytest.fixture
@@ -172,3 +173,32 @@ def test_a_sudo_password_that_is_empty_is_bad_input_and_no_wrong_password(tmp_pa
     for secret in (site.Secret(file=str(tmp_path / "secret")), site.Secret(env="OUR_UNSET_SUDO")):
         with pytest.raises(errors.BadInput, match="is empty or not set"):
             ssh.Shell(described(sudo="password", sudo_password=secret))._secret()
+
+
+class Broken:
+    """A session whose connection breaks under it: Paramiko then raises the same from every call, `close` too."""
+
+    closed, out = False, ""
+
+    def __init__(self, trouble):
+        self.trouble = trouble
+
+    def settimeout(self, seconds):
+        pass
+
+    def close(self, *_):
+        raise self.trouble
+
+    exec_command = recv = sendall = close
+
+
+@pytest.mark.parametrize("trouble", [EOFError(), paramiko.SSHException("rekey"), OSError("gone")])
+def test_a_connection_that_breaks_is_an_unknown_result_also_while_the_session_is_closed(trouble):
+    transport = SimpleNamespace(open_session=lambda timeout: Broken(trouble), is_active=lambda: True)
+    with pytest.raises(errors.NoAnswer, match="its result is unknown"):
+        ssh_command.exchange(transport, ["true"], "marker", until=time.monotonic() + 5, cap=100, label="green-1")
+    line = ssh_command.Tunnel(Broken(trouble))
+    for act in (lambda: line.recv(1), lambda: line.sendall(b"x")):
+        with pytest.raises(OSError):
+            act()
+    line.close()
