@@ -132,4 +132,4 @@ def test_a_fault_that_is_not_there_is_refused_in_a_sentence_and_breaks_nothing(l
 
 def test_the_list_of_faults_names_every_one_with_its_target_and_options():
     listed = verbs.fault_list()
-    assert "power          host" in listed and "--left" in listed
+    assert "power          host" in listed and "options: left" in listed
