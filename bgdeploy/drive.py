@@ -183,7 +183,8 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
         return Stop(gone, "invoke status")
     old = time.monotonic() - looked > MOMENT        # while that was written down, or the lock was asked for
     if interrupt.wanted or old:
-        return drop(write, step, again, "the look of before had become old" if old else f"interrupted by {interrupt.wanted}")
+        why = "the look of before had become old" if old else f"interrupted by {interrupt.wanted}"
+        return drop(write, step, again, why, noted=True)
     since = time.monotonic()
     for result in ports.act(step, again, attempt):
         write("result", step=step.step, stack=step.stack, host=result.host, outcome=result.outcome, detail=result.detail,
@@ -195,9 +196,9 @@ def act(goal, policy, ports, interrupt, memory, seen, step, write):
     return None
 
 
-def drop(write, step, seen, why):
-    """Note that an act was not begun after all; it counts as a try."""
-    write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=why,
+def drop(write, step, seen, why, noted=False):
+    """Note that an act was not begun after all; it counts as a try. :param noted: as that it counts already, by its `doing`."""
+    write("dropped", step=step.step, stack=step.stack, hosts=list(step.hosts), why=why, noted=noted,
           release=step.release.id if step.release else None, started={name: seen.host(name).started for name in step.hosts})
 
 

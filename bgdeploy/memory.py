@@ -84,6 +84,8 @@ def doing(m, e):
 
 def tried(m, e):
     """Counts an act, begun or dropped at the second look, by step, host, release and process; a migration by no host."""
+    if e.get("noted"):          # written down and then dropped: counted already
+        return m
     tries, started = dict(m.tries), e.get("started") or {}
     for host in e.get("hosts") or ("",):
         key = (e.get("step"), host, e.get("release"), started.get(host))

@@ -167,9 +167,12 @@ class World:
         for i in instances:
             if i.installed != wanted[i.name] or not i.up or i.version != wanted[i.name]:
                 i.installed = wanted[i.name]
+                theirs = i.up and i.word == "live"          # no driver runs Chef there: somebody put it live meanwhile
                 if not stale:
                     i.restart()
                     i.by_our_converge = self.ours(j)
+                    if theirs:
+                        self.excused.add((m.name, i.name, i.start))
 
     def drift(self):
         """Somebody, or the weather, changes something behind the driver's back."""

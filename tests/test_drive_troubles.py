@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from bgdeploy import drive as driving, opening
 from bgdeploy.drive import Interrupt, drive
 from bgdeploy.errors import BadInput, Refused, Unwritable
+from bgdeploy.memory import fold
 from bgdeploy.model import Goal, Policy
 from tests.scenes import dark, deploy, did, steady
 from tests.test_drive import Book, OUT, READY, SERVED, Script, TAKEN, TESTED, began, run
@@ -60,6 +61,7 @@ def test_nothing_is_done_on_a_look_that_a_silent_lock_made_old(monkeypatch):
     end, book, script = run(deploy(), READY, READY, READY, READY, SERVED, events=TESTED, lost=lost)
     assert end.exit_code == 0 and not waits and [step for step, _, _ in script.done] == ["live"]
     assert book.kinds()[len(TESTED) + 1:][:3] == ["doing", "dropped", "doing"] and "old" in book.last("dropped")["why"]
+    assert {step: n for (step, *_), n in fold(book.events).tries.items()}["live"] == 2, "one dropped, one done"
 
 
 def test_whom_a_person_takes_out_is_not_fought_though_the_host_was_out_of_reach_when_it_was_first_seen_to_serve():
